@@ -1,0 +1,1 @@
+"""perfkit: fast SQLAlchemy services whose answers stay right."""
