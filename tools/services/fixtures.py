@@ -1,0 +1,170 @@
+"""pytest fixtures that hand out real servers, and a summary that is loud about those not to be had.
+
+    pg_url              a database of one's own, made from a template with PostGIS; for tests that commit
+    pg_session          a Session whose commits are savepoints and which leaves nothing behind
+    pg_async_session    the same as AsyncSession
+    redis_url           an empty database; the test runs on Redis and again on Valkey
+    services            what the above ask; for tests about servers themselves
+
+Nothing is started before a test asks for it. A test that asks for what is not to be had is skipped,
+or fails with `--require-services` (PERFKIT_REQUIRE_SERVICES=1).
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import LiteralString, TypeVar
+
+import psycopg
+import pytest
+import redis
+from psycopg import sql
+from sqlalchemy import URL, NullPool, create_engine, make_url
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.orm import Session
+
+from tools.services import Missing, Running, Service, running
+from tools.services.servers import EXTENSIONS
+
+T = TypeVar("T")
+
+SESSION = pytest.StashKey[Running]()
+WENT_WITHOUT = pytest.StashKey[Counter[Service]]()
+REQUIRE_VARIABLE = "PERFKIT_REQUIRE_SERVICES"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--require-services`."""
+    parser.addoption(
+        "--require-services",
+        action="store_true",
+        default=os.environ.get(REQUIRE_VARIABLE) == "1",
+        help=f"fail where a server is missing instead of skipping (also {REQUIRE_VARIABLE}=1)",
+    )
+
+
+@pytest.fixture(scope="session")
+def services(pytestconfig: pytest.Config) -> Iterator[Running]:
+    """The servers of this session; each starts when it is asked for."""
+    with running() as session:
+        pytestconfig.stash[SESSION] = session
+        yield session
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresServer:
+    """A server on which we may make databases, and the template to make them from."""
+
+    url: str
+    template: str
+
+    def create(self) -> str:
+        """The URL of a new database, without a driver's name."""
+        name = f"perfkit_{uuid.uuid4().hex[:12]}"
+        self.execute("CREATE DATABASE {} TEMPLATE {}", name, self.template)
+        return make_url(self.url).set(database=name).render_as_string(hide_password=False)
+
+    def drop(self, url: str) -> None:
+        """Remove a database that `create` made, whoever is still connected to it."""
+        self.execute("DROP DATABASE {} WITH (FORCE)", make_url(url).database or "")
+
+    def execute(self, statement: LiteralString, *names: str) -> None:
+        """Run one statement that cannot be in a transaction, with `names` quoted into it."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+
+
+@pytest.fixture(scope="session")
+def _postgres_server(services: Running) -> Iterator[PostgresServer | Missing]:
+    answer = services.ask(Service.POSTGRES)
+    if isinstance(answer, Missing):
+        yield answer
+        return
+    template = f"perfkit_template_{uuid.uuid4().hex[:12]}"
+    server = PostgresServer(answer.url, template)
+    server.execute("CREATE DATABASE {}", template)
+    inside = PostgresServer(make_url(answer.url).set(database=template).render_as_string(hide_password=False), template)
+    for extension in EXTENSIONS:
+        inside.execute("CREATE EXTENSION IF NOT EXISTS {}", extension)
+    yield server
+    server.execute("DROP DATABASE {}", template)
+
+
+@pytest.fixture
+def pg_server(_postgres_server: PostgresServer | Missing, request: pytest.FixtureRequest) -> PostgresServer:
+    """The server itself, for tests that need several databases."""
+    return _or_skip(_postgres_server, request)
+
+
+@pytest.fixture
+def pg_url(pg_server: PostgresServer) -> Iterator[str]:
+    """`postgresql://…` of a new database with PostGIS, btree_gist and pg_stat_statements; dropped after the test."""
+    url = pg_server.create()
+    yield url
+    pg_server.drop(url)
+
+
+@pytest.fixture(scope="session")
+def _shared_url(_postgres_server: PostgresServer | Missing) -> Iterator[URL | Missing]:
+    if isinstance(_postgres_server, Missing):
+        yield _postgres_server
+        return
+    url = _postgres_server.create()
+    yield make_url(url).set(drivername="postgresql+psycopg")
+    _postgres_server.drop(url)
+
+
+@pytest.fixture
+def pg_session(_shared_url: URL | Missing, request: pytest.FixtureRequest) -> Iterator[Session]:
+    """A Session on a database that everybody shares: `commit()` ends a savepoint, and the test is rolled back."""
+    engine = create_engine(_or_skip(_shared_url, request), poolclass=NullPool)
+    with engine.connect() as connection, connection.begin() as whole_test:
+        with Session(connection, join_transaction_mode="create_savepoint") as session:
+            yield session
+        whole_test.rollback()
+
+
+@pytest.fixture
+async def pg_async_session(_shared_url: URL | Missing, request: pytest.FixtureRequest) -> AsyncIterator[AsyncSession]:
+    """`pg_session` as an AsyncSession."""
+    engine = create_async_engine(_or_skip(_shared_url, request), poolclass=NullPool)
+    async with engine.connect() as connection, connection.begin() as whole_test:
+        async with AsyncSession(connection, join_transaction_mode="create_savepoint") as session:
+            yield session
+        await whole_test.rollback()
+
+
+@pytest.fixture(params=[Service.REDIS, Service.VALKEY], ids=str)
+def redis_url(services: Running, request: pytest.FixtureRequest) -> str:
+    """`redis://…` of an empty database, once of a Redis and once of a Valkey."""
+    up = _or_skip(services.ask(request.param), request)
+    with redis.Redis.from_url(up.url) as client:
+        client.flushdb()
+    return up.url
+
+
+def _or_skip(answer: T | Missing, request: pytest.FixtureRequest) -> T:
+    """What was found. Without it the test ends here, as skipped or failed, and the summary counts it."""
+    if not isinstance(answer, Missing):
+        return answer
+    request.config.stash.setdefault(WENT_WITHOUT, Counter())[answer.service] += 1
+    if request.config.getoption("--require-services"):
+        pytest.fail(str(answer), pytrace=False)
+    pytest.skip(str(answer))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what was run on, and loudly what was not and how to get it."""
+    session = config.stash.get(SESSION, None)
+    tests = config.stash.get(WENT_WITHOUT, Counter())
+    for answer in session.asked if session else ():
+        title = answer.service.full_name
+        if isinstance(answer, Missing):
+            terminalreporter.section(f"NO {title}: {tests[answer.service]} tests did not run", red=True, bold=True)
+            terminalreporter.write_line(str(answer), red=True)
+        else:
+            terminalreporter.write_line(f"services: {title}, {answer.origin}, up in {answer.started_in_s:.2f} s")
