@@ -1,0 +1,135 @@
+"""Every command of this repository, on a Python >= 3.11 with pip and nothing else.
+
+    python3 noxfile.py -s demo          watch the example service get fast; keeps serving
+    python3 noxfile.py -s tests         all tests, on servers of their own
+    python3 noxfile.py -s lint types docs
+    python3 noxfile.py -s bench -- cache
+    python3 noxfile.py -s lock          resolve requirements/ again
+
+Whatever follows `--` goes to the program that the session runs. With nox and uv installed,
+`nox -s demo` is the same.
+"""
+
+from __future__ import annotations
+
+import sys
+
+if __name__ == "__main__":
+    from tools import boot
+
+    boot.nox(sys.argv[1:])
+
+import hashlib
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+import nox
+
+HERE = Path(__file__).resolve().parent
+EXAMPLE = HERE / "examples/wastemgmt"
+PYTHON_FOLDERS = ("src", "examples", "tools", "tests", "benchmarks", "docs", "noxfile.py", "conftest.py")
+TYPED = ("src", "examples/wastemgmt/wastemgmt", "tools", "benchmarks", "tests/typing", "noxfile.py", "conftest.py")
+GROUPS = ("boot", "demo", "test", "types", "lint", "docs", "bench")
+WITHOUT_PROJECT = ("boot", "lint")
+
+nox.needs_version = ">=2025.5"
+nox.options.default_venv_backend = "uv"
+nox.options.reuse_venv = "yes"  # `_install` makes a reused one equal to its pins
+nox.options.sessions = ["lint", "types", "tests", "docs"]
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Run the example service before and after perfkit; `-- --postgres` for PostGIS and Redis."""
+    _install(session, "demo")
+    session.run("python", "-m", "wastemgmt", "demo", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run every test, or those that `-- …` names to pytest."""
+    _install(session, "test")
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types with mypy --strict and with pyright."""
+    _install(session, "types")
+    typed = [path for path in TYPED if (HERE / path).exists()]
+    session.run("mypy", *typed)
+    session.run("pyright", *typed)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and formatting."""
+    _install(session, "lint")
+    code = [path for path in PYTHON_FOLDERS if (HERE / path).exists()]
+    session.run("ruff", "check", "--output-format=concise", *session.posargs, *code)
+    session.run("ruff", "format", "--check", *code)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation into docs/_build/html; a warning is an error."""
+    _install(session, "docs")
+    session.run("sphinx-build", "--fail-on-warning", "--keep-going", "-q", "-b", "html", "docs", "docs/_build/html")
+    session.log(f"read {HERE / 'docs/_build/html/index.html'}")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Run the benchmarks that `-- …` names."""
+    _install(session, "bench")
+    session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def lock(session: nox.Session) -> None:
+    """Resolve every group anew; `-- --upgrade` takes newer versions too."""
+    for group in GROUPS:
+        project = () if group in WITHOUT_PROJECT else ("pyproject.toml", "--all-extras")
+        session.run(
+            *("uv", "pip", "compile", *project, "--group", f"pyproject.toml:{group}"),
+            *("--universal", "--python-version", "3.11", "--generate-hashes", "--no-annotate", "--no-header"),
+            *("--quiet", "--output-file", f"requirements/{group}.txt", *session.posargs),
+            env=_uv_environment(),
+        )
+
+
+def _install(session: nox.Session, group: str) -> None:
+    """Make the session's environment what requirements/{group}.txt says, with our own code as it is in this clone."""
+    session.env["PYTHONPATH"] = None  # nox itself was found through it
+    pins = HERE / f"requirements/{group}.txt"
+    ours = () if group in WITHOUT_PROJECT else tuple(path for path in (HERE, EXAMPLE) if _is_project(path))
+    sources = [pins, *(path / "pyproject.toml" for path in ours)]
+    wanted = hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()
+    stamp = Path(session.virtualenv.location) / "installed.sha256"
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    environment = _uv_environment()
+    session.run_install("uv", "pip", "sync", "--quiet", "--require-hashes", pins, env=environment)
+    if ours:
+        editable = [part for path in ours for part in ("-e", str(path))]
+        session.install("--quiet", "--no-deps", "--no-build-isolation", *editable, env=environment)
+    stamp.write_text(wanted)
+
+
+def _is_project(folder: Path) -> bool:
+    return (folder / "pyproject.toml").exists()
+
+
+def _uv_environment() -> dict[str, str]:
+    """Settings that let uv work wherever pip does: its certificates, its index, and somewhere to keep a cache."""
+    settings = {"UV_SYSTEM_CERTS": "1"}
+    told = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)
+    for line in told.stdout.splitlines():
+        name, _, value = line.partition("=")
+        if name.endswith(".index-url"):
+            settings["UV_DEFAULT_INDEX"] = value.strip("'\"")
+    if not os.access(Path.home(), os.W_OK):  # such as the user nobody
+        settings["UV_CACHE_DIR"] = str(Path(tempfile.gettempdir()) / f"perfkit-uv-{os.getuid()}")
+    return {name: value for name, value in settings.items() if name not in os.environ}
