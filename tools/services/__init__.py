@@ -14,7 +14,7 @@ with the process that started it, also when that process is killed (guard.py).
 from __future__ import annotations
 
 from tools.services.kinds import Service
-from tools.services.locate import Missing, Named, Place, Program, locate
+from tools.services.places import Missing, Named, Place, Program, locate
 from tools.services.running import Running, Up, running
 from tools.services.servers import CannotStart
 

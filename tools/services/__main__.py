@@ -15,7 +15,7 @@ if not __package__:  # run by path: `python tools/services`
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tools.services.kinds import Service
-from tools.services.locate import Missing, Program, locate, version_of
+from tools.services.places import Missing, Program, locate, version_of
 from tools.services.running import Up, running
 
 
@@ -27,7 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.action == "run":
         if not command:
             parser.error("run needs a command: run [--only postgres,redis] -- CMD …")
-        return run(command, wanted=given.only, require=given.require, may_fetch=given.fetch)
+        with running(may_fetch=given.fetch) as session:
+            return run(command, [session.ask(service) for service in given.only], require=given.require)
     return show(as_json=given.json, require=given.require, may_fetch=given.fetch)
 
 
@@ -50,19 +51,15 @@ def show(*, as_json: bool, require: bool, may_fetch: bool) -> int:
     return int(require and any(isinstance(place, Missing) for place in places))
 
 
-def run(command: Sequence[str], *, wanted: Sequence[Service], require: bool, may_fetch: bool) -> int:
-    """The exit status of `command`, run with the URL of every wanted service in its environment."""
-    # `kill` should end us in order; the guards see to the servers if it ends us otherwise.
-    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
-    with running(may_fetch=may_fetch) as session:
-        answers = [session.ask(service) for service in wanted]
-        missing = [answer for answer in answers if isinstance(answer, Missing)]
-        for answer in missing:
-            print(f"services: MISSING {answer}", file=sys.stderr)
-        if missing and require:
-            return 1
-        urls = {answer.service.variable: answer.url for answer in answers if isinstance(answer, Up)}
-        return _passed_through(command, {**os.environ, **urls})
+def run(command: Sequence[str], answers: Sequence[Up | Missing], *, require: bool) -> int:
+    """The exit status of `command`, run with the URL of every service that is up in its environment."""
+    missing = [answer for answer in answers if isinstance(answer, Missing)]
+    for answer in missing:
+        print(f"services: MISSING {answer}", file=sys.stderr)
+    if missing and require:
+        return 1
+    urls = {answer.service.variable: answer.url for answer in answers if isinstance(answer, Up)}
+    return _passed_through(command, {**os.environ, **urls})
 
 
 def _passed_through(command: Sequence[str], environment: dict[str, str]) -> int:
@@ -102,4 +99,6 @@ def _services(text: str) -> list[Service]:
 
 
 if __name__ == "__main__":
+    # `kill` should end us in order; the guards see to the servers if it ends us otherwise.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     raise SystemExit(main())

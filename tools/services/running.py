@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tools.services.kinds import Service
-from tools.services.locate import Missing, Named, locate
+from tools.services.places import Missing, Named, locate
 from tools.services.servers import CannotStart, Server, start
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tools.services import guard
 from tools.services.kinds import Service
-from tools.services.locate import Program
+from tools.services.places import Program
 
 ATTEMPTS = 3  # another process may take the free port between our look and the server's
 READY_WITHIN_S = 60.0

@@ -18,6 +18,8 @@ from pathlib import Path
 from tools.services.fetch import CannotFetch, fetched
 from tools.services.kinds import FETCH_VARIABLE, Service
 
+SYSTEM = Path("/")
+
 
 @dataclass(frozen=True, slots=True)
 class Named:
@@ -57,11 +59,11 @@ class Missing:
 Place = Named | Program | Missing
 
 
-def locate(service: Service, *, may_fetch: bool = True) -> Place:
+def locate(service: Service, *, may_fetch: bool = True, system: Path = SYSTEM) -> Place:
     """The first place that has `service`. Fetching it prints what is going on and takes a while, once."""
     if url := os.environ.get(service.variable):
         return Named(service, url)
-    if found := _installed(service, Path("/")):
+    if found := installed(service, system):
         return Program(service, found, "installed")
     if service is Service.VALKEY:
         return _from_the_wheel()
@@ -71,17 +73,17 @@ def locate(service: Service, *, may_fetch: bool = True) -> Place:
         tree = fetched(service)
     except CannotFetch as trouble:
         return Missing(service, f"not installed, and {trouble}")
-    if found := _installed(service, tree.root):
+    if found := installed(service, tree.root):
         return Program(service, found, "fetched", tree.environment())
     return Missing(service, f"not installed, and the packages in {tree.root} do not hold it")
 
 
-def _installed(service: Service, root: Path) -> Path | None:
+def installed(service: Service, root: Path) -> Path | None:
     """The executable of `service` among the programs under `root`; PostgreSQL counts only with PostGIS."""
     if service is Service.POSTGRES:
         return next((binary for binary in _postgres_binaries(root) if _has_postgis(binary)), None)
     name = f"{service.value}-server"
-    places = [Path(found)] if root == Path("/") and (found := shutil.which(name)) else []
+    places = [Path(found)] if root == SYSTEM and (found := shutil.which(name)) else []
     places += [root / "usr/bin" / name, root / "usr/local/bin" / name]
     return next((place for place in places if place.is_file() and _says(place, service.value)), None)
 
@@ -90,7 +92,7 @@ def _postgres_binaries(root: Path) -> Iterator[Path]:
     """Newest version first; Debian's folders, then those of other systems, then the search path."""
     for pattern in ("usr/lib/postgresql/*/bin/postgres", "usr/pgsql-*/bin/postgres"):
         yield from sorted(root.glob(pattern), key=lambda path: _number(path.parent.parent.name), reverse=True)
-    if root == Path("/") and (found := shutil.which("postgres")):
+    if root == SYSTEM and (found := shutil.which("postgres")):
         yield Path(found).resolve()
 
 
