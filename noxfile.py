@@ -22,7 +22,6 @@ if __name__ == "__main__":
 import hashlib
 import os
 import subprocess
-import tempfile
 from pathlib import Path
 
 import nox
@@ -38,6 +37,10 @@ nox.needs_version = ">=2025.5"
 nox.options.default_venv_backend = "uv"
 nox.options.reuse_venv = "yes"  # `_install` makes a reused one equal to its pins
 nox.options.sessions = ["lint", "types", "tests", "docs"]
+
+os.environ.setdefault("UV_SYSTEM_CERTS", "1")  # a machine behind a proxy that inspects has its own
+if not os.access(Path.home(), os.W_OK):  # such as that of the user nobody
+    os.environ.setdefault("UV_CACHE_DIR", str(HERE / ".nox/uv-cache"))
 
 
 @nox.session
@@ -96,7 +99,7 @@ def lock(session: nox.Session) -> None:
             *("uv", "pip", "compile", *project, "--group", f"pyproject.toml:{group}"),
             *("--universal", "--python-version", "3.11", "--generate-hashes", "--no-annotate", "--no-header"),
             *("--quiet", "--output-file", f"requirements/{group}.txt", *session.posargs),
-            env=_uv_environment(),
+            env=_index(),
         )
 
 
@@ -110,7 +113,7 @@ def _install(session: nox.Session, group: str) -> None:
     stamp = Path(session.virtualenv.location) / "installed.sha256"
     if stamp.exists() and stamp.read_text() == wanted:
         return
-    environment = _uv_environment()
+    environment = _index()
     session.run_install("uv", "pip", "sync", "--quiet", "--require-hashes", pins, env=environment)
     if ours:
         editable = [part for path in ours for part in ("-e", str(path))]
@@ -122,14 +125,8 @@ def _is_project(folder: Path) -> bool:
     return (folder / "pyproject.toml").exists()
 
 
-def _uv_environment() -> dict[str, str]:
-    """Settings that let uv work wherever pip does: its certificates, its index, and somewhere to keep a cache."""
-    settings = {"UV_SYSTEM_CERTS": "1"}
+def _index() -> dict[str, str]:
+    """uv takes packages from where pip does, unless it was told otherwise: pip's settings are the ones people have."""
     told = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)
-    for line in told.stdout.splitlines():
-        name, _, value = line.partition("=")
-        if name.endswith(".index-url"):
-            settings["UV_DEFAULT_INDEX"] = value.strip("'\"")
-    if not os.access(Path.home(), os.W_OK):  # such as the user nobody
-        settings["UV_CACHE_DIR"] = str(Path(tempfile.gettempdir()) / f"perfkit-uv-{os.getuid()}")
-    return {name: value for name, value in settings.items() if name not in os.environ}
+    urls = [line.partition("=")[2].strip("'\"") for line in told.stdout.splitlines() if ".index-url=" in line]
+    return {"UV_DEFAULT_INDEX": urls[-1]} if urls and "UV_DEFAULT_INDEX" not in os.environ else {}

@@ -44,6 +44,8 @@ def _fetched(folder: Path) -> Path:
     unfinished = folder.with_name(f"{folder.name}.{os.getpid()}")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     pip += ["--root-user-action=ignore", "--no-warn-script-location", "--only-binary=:all:"]
+    if not os.access(Path.home(), os.W_OK):  # pip would warn about its cache
+        pip.append("--no-cache-dir")
     done = subprocess.run([*pip, "--require-hashes", "-r", PINS, "--target", unfinished], check=False)
     if done.returncode:
         shutil.rmtree(unfinished, ignore_errors=True)
