@@ -126,7 +126,7 @@ def _is_project(folder: Path) -> bool:
 
 
 def _index() -> dict[str, str]:
-    """uv takes packages from where pip does, unless it was told otherwise: pip's settings are the ones people have."""
+    """Where pip takes packages from, for uv, unless uv was told otherwise: pip's settings are the ones people have."""
     told = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)
     urls = [line.partition("=")[2].strip("'\"") for line in told.stdout.splitlines() if ".index-url=" in line]
     return {"UV_DEFAULT_INDEX": urls[-1]} if urls and "UV_DEFAULT_INDEX" not in os.environ else {}
