@@ -1,0 +1,205 @@
+"""What a return annotation promises: the classes behind it, and a text that changes when they do.
+
+Both walk the annotation in the same way: through generic aliases, unions, `Annotated`, `NewType`, type variables and
+type aliases, and into the fields of every dataclass, pydantic model, NamedTuple and TypedDict on the way.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import sys
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sqlalchemy import inspect
+
+from perfkit.errors import UnresolvedAnnotation
+
+
+def types_in(annotation: object) -> frozenset[type]:
+    """The dataclasses, pydantic models, NamedTuples, Enums and mapped classes reachable from `annotation`.
+
+    Mapped classes are among them so that a `Codec` can refuse them at once.
+
+        >>> import dataclasses, enum
+        >>> class Kind(enum.Enum):
+        ...     GLASS = 1
+        >>> @dataclasses.dataclass
+        ... class Bin:
+        ...     kind: Kind
+        >>> sorted(found.__name__ for found in types_in(dict[int, list[Bin]] | None))
+        ['Bin', 'Kind']
+
+    Raises:
+        UnresolvedAnnotation: a forward reference leads nowhere, often one under `if TYPE_CHECKING`.
+    """
+    return frozenset(found for found in _walk(annotation) if isinstance(found, type) and _is_listed(found))
+
+
+def shape_of(annotation: object) -> str:
+    """`annotation` and the layout of every class behind it, as one line of text; the same in every process.
+
+    It changes when a field is added, renamed, moved or given another type, and when the members of an Enum change.
+
+        >>> import enum
+        >>> class Kind(enum.Enum):
+        ...     GLASS = 1
+        ...     PAPER = 2
+        >>> shape_of(list[Kind]).replace(__name__, "wm")
+        'list[wm:Kind]; wm:Kind(GLASS=1,PAPER=2)'
+
+    Raises:
+        UnresolvedAnnotation: as `types_in`.
+    """
+    described = sorted(
+        {layout_of(found) for found in _walk(annotation) if isinstance(found, type) and _has_layout(found)}
+    )
+    return "; ".join([_text(annotation), *described])
+
+
+def layout_of(cls: type) -> str:
+    """One class as text: its name, then its fields with their types, or its members."""
+    if issubclass(cls, enum.Enum):
+        inside = ",".join(f"{name}{_value_text(member)}" for name, member in cls.__members__.items())
+    else:
+        inside = ",".join(f"{name}:{_text(kind)}" for name, kind in _fields(cls).items())
+    return f"{name_of(cls)}({inside})"
+
+
+def name_of(cls: type) -> str:
+    """`module:qualified name`, what a class is called in keys and in bytes."""
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def is_mapped(cls: type) -> bool:
+    """True for an ORM entity, whatever else it is beside."""
+    return inspect(cls, raiseerr=False) is not None
+
+
+def is_pydantic(cls: type) -> bool:
+    """True for a pydantic model; does not import pydantic to find out."""
+    pydantic = sys.modules.get("pydantic")
+    return pydantic is not None and issubclass(cls, pydantic.BaseModel)
+
+
+def is_namedtuple(cls: type) -> bool:
+    """True for what `typing.NamedTuple` and `collections.namedtuple` make, and for their subclasses."""
+    return issubclass(cls, tuple) and isinstance(getattr(cls, "_fields", None), tuple)
+
+
+def _is_listed(cls: type) -> bool:
+    return issubclass(cls, enum.Enum) or _is_record(cls) or is_mapped(cls)
+
+
+def _has_layout(cls: type) -> bool:
+    return issubclass(cls, enum.Enum) or _is_record(cls) or typing.is_typeddict(cls)
+
+
+def _is_record(cls: type) -> bool:
+    return dataclasses.is_dataclass(cls) or is_namedtuple(cls) or is_pydantic(cls)
+
+
+def _walk(annotation: object) -> Iterable[object]:
+    """`annotation` and everything it is made of, each once."""
+    seen: list[object] = []
+    known: set[int] = set()
+    waiting = [annotation]
+    while waiting:
+        here = waiting.pop()
+        if id(here) in known:
+            continue
+        known.add(id(here))
+        seen.append(here)  # also keeps it alive, so that its id stays its own
+        waiting.extend(_parts(here))
+    return seen
+
+
+def _parts(annotation: Any) -> Iterable[object]:
+    if isinstance(annotation, str | typing.ForwardRef):
+        name = annotation if isinstance(annotation, str) else annotation.__forward_arg__
+        raise UnresolvedAnnotation(
+            f"the annotation {name!r} is still text: give the class itself, or resolve it with typing.get_type_hints()."
+        )
+    if isinstance(annotation, typing.TypeVar):
+        return [*annotation.__constraints__, *([annotation.__bound__] if annotation.__bound__ is not None else ())]
+    if isinstance(annotation, typing.NewType):
+        return [annotation.__supertype__]
+    if _is_alias(annotation):
+        return [annotation.__value__]
+    if isinstance(annotation, list | tuple):
+        return annotation
+    origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        return [annotation.__origin__]
+    if origin is typing.Literal:
+        return [type(value) for value in typing.get_args(annotation)]
+    if origin is not None:
+        return [origin, *typing.get_args(annotation)]
+    if isinstance(annotation, type) and not is_mapped(annotation) and not issubclass(annotation, enum.Enum):
+        return _fields(annotation).values()
+    return ()
+
+
+def _is_alias(annotation: object) -> bool:
+    """True for `type Name = …`, in Python's own flavour or that of typing_extensions."""
+    return type(annotation).__name__ == "TypeAliasType"
+
+
+def _fields(cls: type) -> Mapping[str, object]:
+    """Name and resolved annotation of everything an instance of `cls` carries; nothing for any other class."""
+    if is_pydantic(cls):
+        return {name: field.annotation for name, field in cls.model_fields.items()}  # type: ignore[attr-defined]  # a BaseModel, see is_pydantic
+    if dataclasses.is_dataclass(cls):
+        names = [field.name for field in dataclasses.fields(cls)]
+    elif is_namedtuple(cls):
+        names = list(cls._fields)  # type: ignore[attr-defined]  # a NamedTuple, see is_namedtuple
+    elif typing.is_typeddict(cls):
+        names = list(cls.__annotations__)
+    else:
+        return {}
+    try:
+        hints = typing.get_type_hints(cls, include_extras=False)
+    except (NameError, TypeError, AttributeError) as trouble:
+        raise UnresolvedAnnotation(
+            f"the annotations of {name_of(cls)} cannot be resolved: {trouble}. "
+            f"Import what they name at run time, not under TYPE_CHECKING, and define it at the top of a module."
+        ) from trouble
+    return {name: hints.get(name, Any) for name in names}
+
+
+def _text(annotation: Any) -> str:
+    """An annotation as text that does not depend on the order in which modules were imported."""
+    if annotation is None or annotation is types.NoneType:
+        return "None"
+    if annotation is Ellipsis:
+        return "..."
+    if isinstance(annotation, list | tuple):
+        return f"[{','.join(map(_text, annotation))}]"
+    if isinstance(annotation, typing.TypeVar | typing.NewType) or _is_alias(annotation):
+        return (
+            f"{annotation.__name__}={'|'.join(map(_text, _parts(annotation)))}"
+            if not _is_alias(annotation)
+            else annotation.__name__
+        )
+    origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        return _text(annotation.__origin__)
+    if origin is typing.Literal:
+        return f"Literal[{','.join(sorted(map(repr, typing.get_args(annotation))))}]"
+    if origin in (typing.Union, types.UnionType):
+        # typing caches `list[A | B]` by equality, so the order of the members is that of whoever came first
+        return "|".join(sorted(map(_text, typing.get_args(annotation))))
+    if origin is not None:
+        return f"{_text(origin)}[{','.join(map(_text, typing.get_args(annotation)))}]"
+    if isinstance(annotation, type):
+        return annotation.__qualname__ if annotation.__module__ == "builtins" else name_of(annotation)
+    return str(annotation)
+
+
+def _value_text(member: enum.Enum) -> str:
+    """`=value` where the value has a text that is the same everywhere; an object's address has not."""
+    plain = isinstance(member.value, str | int | float | bytes | None | tuple) and " at 0x" not in repr(member.value)
+    return f"={member.value!r}" if plain else ""

@@ -1,0 +1,74 @@
+"""Every error perfkit raises.
+
+PerfkitError
+├── WouldSuspend (RuntimeError)        a blocking caller met a step that has to wait for an event loop
+├── CodecError
+│   ├── Unpackable (TypeError)         a value of a type that cannot be kept
+│   ├── UnresolvedAnnotation (TypeError)     a return annotation names a class that is not there
+│   └── Unreadable (ValueError)        bytes that nobody here packed
+└── CacheError
+    ├── CacheDeclarationError (ValueError)   a policy, tag, key or decorator that cannot work; raised at start-up
+    │   ├── UnknownTag                 a tag names a table or a parameter that does not exist
+    │   └── UnkeyableArgument (TypeError)    an argument that no key can be made of
+    ├── StoreDown                      Redis or Valkey did not answer; reads are answered from the database
+    └── CommitRefused                  a write that must not be committed, by policy or because its mark is too old
+"""
+
+from __future__ import annotations
+
+
+class PerfkitError(Exception):
+    """Root of everything perfkit raises."""
+
+
+class WouldSuspend(PerfkitError, RuntimeError):
+    """A step that was to finish at once had to wait for an event loop: a bug in perfkit or in a store given to it."""
+
+
+class CodecError(PerfkitError):
+    """A value or its bytes could not be converted."""
+
+
+class Unpackable(CodecError, TypeError):
+    """A value of a type that cannot be kept; the message names its path and what to return in its place.
+
+    `path` is where it stands, as in `result['bins'][3].owner`, and `found` its type; both None if a class was refused
+    before there was a value.
+    """
+
+    def __init__(self, message: str, *, path: str | None = None, found: type | None = None) -> None:
+        super().__init__(message)
+        self.path = path
+        self.found = found
+
+
+class UnresolvedAnnotation(CodecError, TypeError):
+    """A return annotation, or a field of a class in it, names a class that does not exist where it stands."""
+
+
+class Unreadable(CodecError, ValueError):
+    """Bytes from outside that nobody here packed; to the cache they are a miss."""
+
+
+class CacheError(PerfkitError):
+    """Anything the cache raises."""
+
+
+class CacheDeclarationError(CacheError, ValueError):
+    """A policy, tag, key or decorated function that cannot work as declared."""
+
+
+class UnknownTag(CacheDeclarationError):
+    """A tag names a table or a parameter that does not exist, so no write would ever reach it."""
+
+
+class UnkeyableArgument(CacheDeclarationError, TypeError):
+    """An argument of a cached function that no key can be made of."""
+
+
+class StoreDown(CacheError):
+    """The store did not answer, or refused; callers see it only where they asked for the store by name."""
+
+
+class CommitRefused(CacheError):
+    """The transaction was not committed, because committing it could have left old answers in the cache."""
