@@ -6,9 +6,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from tools.services.kinds import Service
-from tools.services.places import Missing, Named, locate
+from tools.services.places import SYSTEM, Missing, Named, locate
 from tools.services.servers import CannotStart, Server, start
 
 
@@ -26,8 +27,8 @@ class Up:
 class Running:
     """Owns the servers of one session; `running()` makes and ends it."""
 
-    def __init__(self, *, may_fetch: bool = True) -> None:
-        self._may_fetch = may_fetch
+    def __init__(self, *, may_fetch: bool = True, system: Path = SYSTEM) -> None:
+        self._may_fetch, self._system = may_fetch, system
         self._answers: dict[Service, Up | Missing] = {}
         self._servers: list[Server] = []
 
@@ -69,7 +70,7 @@ class Running:
         return answer.url if isinstance(answer, Up) else None
 
     def _bring_up(self, service: Service) -> Up | Missing:
-        place = locate(service, may_fetch=self._may_fetch)
+        place = locate(service, may_fetch=self._may_fetch, system=self._system)
         if isinstance(place, Missing):
             return place
         if isinstance(place, Named):
@@ -84,9 +85,9 @@ class Running:
 
 
 @contextmanager
-def running(*, may_fetch: bool = True) -> Iterator[Running]:
+def running(*, may_fetch: bool = True, system: Path = SYSTEM) -> Iterator[Running]:
     """Services for the length of a `with` block."""
-    session = Running(may_fetch=may_fetch)
+    session = Running(may_fetch=may_fetch, system=system)
     try:
         yield session
     finally:

@@ -54,7 +54,7 @@ class Server:
 
     def leave(self) -> None:
         """Tell its guard to end it and to remove its folder."""
-        assert self.guarded_by.stdin is not None  # noqa: S101 - we made it with a pipe
+        assert self.guarded_by.stdin is not None  # we made it with a pipe
         self.guarded_by.stdin.close()
 
     def wait(self) -> None:
