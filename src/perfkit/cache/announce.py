@@ -1,0 +1,45 @@
+"""Tell the store of what a transaction changed, at the commit door."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from perfkit.cache.tags import tags_of
+from perfkit.cache.write import Announced, Writer
+from perfkit.errors import CommitRefused
+from perfkit.sqla.changes import Changes
+from perfkit.sqla.commits import Outcome
+from perfkit.waiting import run_now
+
+
+class Announcer:
+    """What one cache does at the commits of the engines it watches."""
+
+    def __init__(self, writer: Callable[[list[str]], Writer | None], count: Callable[[Announced, bool], None]) -> None:
+        self._writer = writer
+        self._count = count
+
+    def before(self, changes: Changes) -> Writer | None:
+        """Mark. What it returns goes to `after`.
+
+        Raises:
+            CommitRefused: see `Writer.mark`.
+        """
+        writer = self._writer(tags_of(changes))
+        if writer is None:
+            return None
+        try:
+            run_now(writer.mark())
+        except CommitRefused:
+            if writer.announced is Announced.MARKED:
+                run_now(writer.bump())
+            raise
+        return writer
+
+    def after(self, writer: Writer, outcome: Outcome) -> None:
+        """Bump, if it is certain what became of the commit."""
+        if outcome is Outcome.UNKNOWN:
+            writer.give_up()
+            self._count(writer.announced, False)
+        else:
+            self._count(writer.announced, run_now(writer.bump()))

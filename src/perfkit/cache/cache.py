@@ -1,0 +1,401 @@
+"""Cache: declared beside the models, connected at start-up."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, ParamSpec, TypeVar, overload
+
+from sqlalchemy import Connection, Dialect, Engine, MetaData
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_scoped_session
+from sqlalchemy.orm import Session, scoped_session
+
+from perfkit.cache.announce import Announcer
+from perfkit.cache.arrears import Arrears
+from perfkit.cache.cached import Declared, cached, declared_by, refresh_later, refresh_now
+from perfkit.cache.flights import Flights
+from perfkit.cache.memory import MemoryStore
+from perfkit.cache.policy import Policy, Reason, milliseconds
+from perfkit.cache.read import Filled, Hit, Ports
+from perfkit.cache.redis import RedisStore
+from perfkit.cache.store import Store
+from perfkit.cache.tags import TagSource, cell_key, tags_by_hand
+from perfkit.cache.write import Announced, Writer
+from perfkit.counters import Counters
+from perfkit.errors import CacheDeclarationError, StoreDown
+from perfkit.sqla.commits import around_commits
+from perfkit.sqla.private import in_greenlet
+from perfkit.sqla.sessions import announce_by_hand, carrier_in, engine_of, watch_sessions
+from perfkit.waiting import Blocking, InGreenlet, Suspending, run_now
+from perfkit.wire import TIMEOUT_S, AsyncioWire, BlockingWire, Breaker, GreenletWire, check_url
+
+P = ParamSpec("P")
+R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
+
+AnySession = Session | AsyncSession | scoped_session[Any] | async_scoped_session[Any] | Connection | AsyncConnection
+
+CELL_TTL_MS = 3_600_000  # at least; a cell that outlives its entries costs bytes, one that dies first costs misses
+
+_off: ContextVar[frozenset[int]] = ContextVar("perfkit_cache_off", default=frozenset())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheStats:
+    """What a cache has done in this process since it was made.
+
+    `calls` is the sum of `hits`, `fills`, `shared` and `bypasses`. `unkept` and `odd` count reasons
+    beside those: loads that were not kept, entries that were not ours.
+    """
+
+    hits: int
+    fills: int
+    shared: int
+    bypasses: dict[Reason, int]
+    unkept: dict[Reason, int]
+    odd: dict[Reason, int]
+    marked_commits: int
+    unmarked_commits: int
+    unbumped_commits: int
+
+    @property
+    def calls(self) -> int:
+        return self.hits + self.fills + self.shared + sum(self.bypasses.values())
+
+    @property
+    def hit_ratio(self) -> float:
+        """Hits among all calls; 0.0 before the first."""
+        return self.hits / self.calls if self.calls else 0.0
+
+
+class Cache:
+    """Remembers what functions read from the database, until a commit changes it.
+
+    Making one does no I/O; `connect` and `watch` at start-up are where that begins. Until then, and whenever
+    anything is in doubt, a cached function runs as if it were not cached, and `stats()` says why.
+
+    `namespace` begins every key: services that share a server must differ in it, processes that share entries
+    must not.
+
+    >>> from perfkit import Cache, Policy
+    >>> cache = Cache("shop", Policy(mode="strict", ttl=900))
+    >>> @cache.query(tags="orders")
+    ... def open_orders(session: Session, customer_id: int) -> int: ...
+    """
+
+    def __init__(self, namespace: str, policy: Policy | None = None) -> None:
+        if not namespace or not namespace.isprintable() or any(c in namespace for c in "{}* "):
+            raise CacheDeclarationError(f"namespace {namespace!r}: give a short name without spaces, braces or stars.")
+        self._namespace = namespace
+        self._policy = policy or Policy()
+        self._flights = Flights()
+        self._arrears = Arrears()
+        self._counters: Counters[tuple[str, Reason | None]] = Counters()
+        self._declared: list[Declared] = []
+        self._metadata: list[MetaData] = []
+        self._unwatch: dict[Dialect, Callable[[], None]] = {}
+        self._watched: frozenset[Dialect] = frozenset()
+        self._ports: dict[str, Ports] | None = None
+        self._wires: tuple[BlockingWire, AsyncioWire] | None = None
+        self._announcer = Announcer(self._writer, self._count_commit)
+
+    # ---- declaring
+
+    def query(
+        self,
+        *,
+        tags: TagSource | Sequence[TagSource],
+        ttl: float | timedelta | None = None,
+        version: int | str = 0,
+    ) -> Callable[[F], F]:
+        """Decorate a function that reads the database; sync or async, also a method.
+
+        `tags` names all that the result depends on: mapped classes, tables, table names (`"bins"`), rows
+        (`"bins#{bin_id}"`, the fields being parameters) or names of your own (`"board:{organization_id}"`).
+        `ttl` in seconds or as a timedelta is how long an entry lives at most; the policy's by default.
+        `version` is part of the key: change it when something that the function calls has changed its result.
+
+        The return annotation says which classes a result is made of. Arguments that are sessions or
+        connections are passed on and are not part of the key.
+
+        Raises:
+            CacheDeclarationError: the function, a tag or the ttl cannot work as declared.
+        """
+        sources = [tags] if isinstance(tags, str | type) or not isinstance(tags, Sequence) else list(tags)
+        if not sources and self._policy.mode != "ttl":
+            raise CacheDeclarationError("tags=(): name what the result depends on, or no write will ever renew it.")
+        ttl_ms = self._policy.ttl_ms if ttl is None else milliseconds("ttl", ttl)
+
+        def decorate(function: F) -> F:
+            wrapper = cached(function, self, tags=sources, ttl_ms=ttl_ms, version=version)
+            inner = wrapper.__func__ if isinstance(wrapper, classmethod | staticmethod) else wrapper
+            declared, _ = declared_by(inner, ())
+            if self._metadata:
+                declared.dependencies.check(self._metadata)
+            self._declared.append(declared)
+            return wrapper
+
+        return decorate
+
+    # ---- start-up
+
+    def connect(self, to: str | Store = "memory://", *, timeout_s: float = TIMEOUT_S) -> None:
+        """Say where entries live. Does no I/O: a server that is down is found at the first call, and bypassed.
+
+        `to` is `"memory://"` (this process, and only it), `"redis://…"`, `"rediss://…"` or `"unix://…"` for
+        Redis and Valkey, or a store of your own. `timeout_s` is how long one command may take.
+
+        Raises:
+            CacheDeclarationError: connected already, or no such place.
+        """
+        if self._ports is not None:
+            raise CacheDeclarationError(f"cache {self._namespace!r} is connected already; close() it first.")
+        if not isinstance(to, str):
+            self._use(blocking=to, suspending=to, greenlet=to)
+        elif to == "memory://":
+            store = MemoryStore()
+            self._use(blocking=store, suspending=store, greenlet=store)
+        else:
+            check_url(to)
+            breaker = Breaker()
+            wires = BlockingWire(to, breaker, timeout_s=timeout_s), AsyncioWire(to, breaker, timeout_s=timeout_s)
+            longest_ms = max([self._policy.ttl_ms, *(declared.ttl_ms for declared in self._declared)])
+            cell_ttl_ms = max(CELL_TTL_MS, 2 * longest_ms)
+            self._use(
+                blocking=RedisStore(wires[0], cell_ttl_ms=cell_ttl_ms),
+                suspending=RedisStore(wires[1], cell_ttl_ms=cell_ttl_ms),
+                greenlet=RedisStore(GreenletWire(wires[1]), cell_ttl_ms=cell_ttl_ms),
+            )
+            self._wires = wires
+
+    def watch(self, engine: Engine | AsyncEngine, *metadata: MetaData) -> None:
+        """See every commit on `engine`, and check that the tables which tags name are in `metadata`.
+
+        Each engine whose transactions change cached tables must be watched, in every process. A session of
+        an engine that is not watched is never answered from the cache.
+
+        Raises:
+            CacheDeclarationError: not connected, or watching it already.
+            UnknownTag: a declared tag names no table of `metadata`.
+        """
+        sync_engine = engine_of(engine)
+        if self._ports is None:
+            raise CacheDeclarationError(f"cache {self._namespace!r} is not connected: call connect() before watch().")
+        if sync_engine.dialect in self._unwatch:
+            raise CacheDeclarationError(f"cache {self._namespace!r} watches {sync_engine!r} already.")
+        known = [*self._metadata, *metadata]
+        for declared in self._declared:
+            declared.dependencies.check(known)
+        self._metadata = known
+        watch_sessions()
+        self._unwatch[sync_engine.dialect] = around_commits(sync_engine, self._announcer.before, self._announcer.after)
+        self._watched = frozenset(self._unwatch)
+
+    def unwatch(self, engine: Engine | AsyncEngine) -> None:
+        """Stop seeing the commits of `engine`; its sessions are answered by the database from now on."""
+        take_away = self._unwatch.pop(engine_of(engine).dialect, None)
+        self._watched = frozenset(self._unwatch)
+        if take_away is not None:
+            take_away()
+
+    def close(self) -> None:
+        """Stop watching and forget the store. Connections of event loops stay open: prefer `aclose` there."""
+        self._disconnect()
+
+    async def aclose(self) -> None:
+        """`close`, and close the running loop's connections too."""
+        wires = self._wires
+        self._disconnect()
+        if wires is not None:
+            await wires[1].aclose()
+
+    def ping(self) -> None:
+        """Returns when the store answers; for readiness checks.
+
+        Raises:
+            StoreDown: it does not, or the cache is not connected.
+        """
+        run_now(self._store(suspending=False).read([self._namespace.encode()]))
+
+    async def aping(self) -> None:
+        """`ping` for async code."""
+        await self._store(suspending=True).read([self._namespace.encode()])
+
+    # ---- what one can do with a cached function
+
+    def key_of(self, function: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> str:
+        """The key under which this call's result is kept."""
+        declared, arguments = declared_by(function, args)
+        return declared.question(declared.keys.bind(*arguments, **kwargs)).key.decode(errors="surrogatepass")
+
+    def refresh(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function and keep its result, whatever was kept before. Await it if the function is async."""
+        declared, arguments = declared_by(function, args)
+        if declared.suspends:
+            return refresh_later(declared, arguments, kwargs)  # type: ignore[return-value]
+        return refresh_now(declared, arguments, kwargs)  # type: ignore[no-any-return]
+
+    @overload
+    def drop(self, function: Callable[P, Awaitable[Any]], *args: P.args, **kwargs: P.kwargs) -> Awaitable[bool]: ...
+    @overload
+    def drop(self, function: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> bool: ...
+    def drop(self, function: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Forget this call's result; whether there was one. Await it if the function is async.
+
+        A load that began before may put the result back; after a change that perfkit cannot see, `bump` its tags.
+
+        Raises:
+            StoreDown: the store did not take it.
+        """
+        declared, arguments = declared_by(function, args)
+        key = declared.question(declared.keys.bind(*arguments, **kwargs)).key
+        if declared.suspends:
+            return self._drop_later(key)
+        return bool(run_now(self._store(suspending=False).drop([key])))
+
+    # ---- changes that cannot be seen
+
+    def touch(self, session: AnySession, *tags: TagSource) -> None:
+        """Say that the session's transaction changes `tags` in a way that cannot be seen: COPY, a procedure, a trigger.
+
+        It joins the transaction: published if it commits, forgotten if it rolls back.
+        """
+        carrier = carrier_in(session)
+        if carrier is None:
+            raise CacheDeclarationError(f"touch() needs a session or an open connection, not {session!r}.")
+        announce_by_hand(carrier, set(tags_by_hand(tags)))
+
+    def bump(self, *tags: TagSource) -> None:
+        """Make everything that depends on `tags` out of date, at once; `"*"` for the whole namespace.
+
+        For changes made outside: by psql, by another program. One command, however many entries.
+
+        Raises:
+            StoreDown: the store did not take it. It stays owed, and this process reads from the database until then.
+        """
+        if not run_now(self._writer_by_hand(tags, suspending=False).bump()):
+            raise StoreDown(f"the store did not take the bump of {', '.join(map(str, tags))}; it will be tried again.")
+
+    async def abump(self, *tags: TagSource) -> None:
+        """`bump` for async code."""
+        if not await self._writer_by_hand(tags, suspending=True).bump():
+            raise StoreDown(f"the store did not take the bump of {', '.join(map(str, tags))}; it will be tried again.")
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """Inside, cached functions read from the database and keep nothing; commits are announced as ever."""
+        before = _off.set(_off.get() | {id(self)})
+        try:
+            yield
+        finally:
+            _off.reset(before)
+
+    def stats(self) -> CacheStats:
+        """Totals of this process so far."""
+        totals = self._counters.totals()
+
+        def one(name: str) -> int:
+            return totals.get((name, None), 0)
+
+        def by_reason(name: str) -> dict[Reason, int]:
+            return {reason: count for (kind, reason), count in totals.items() if kind == name and reason is not None}
+
+        return CacheStats(
+            hits=one("hit"),
+            fills=one("fill"),
+            shared=one("shared"),
+            bypasses=by_reason("bypass"),
+            unkept=by_reason("unkept"),
+            odd=by_reason("odd"),
+            marked_commits=one("marked"),
+            unmarked_commits=one("unmarked"),
+            unbumped_commits=one("unbumped"),
+        )
+
+    # ---- what cached functions and the commit door need (cached.Runtime)
+
+    @property
+    def namespace(self) -> str:
+        return self._namespace
+
+    @property
+    def policy(self) -> Policy:
+        return self._policy
+
+    @property
+    def watched(self) -> frozenset[Dialect]:
+        return self._watched
+
+    @property
+    def is_off(self) -> bool:
+        return id(self) in _off.get()
+
+    @property
+    def is_remote(self) -> bool:
+        return self._wires is not None
+
+    def ports(self, *, suspending: bool) -> Ports | None:
+        """What a caller of this kind waits on; None while not connected."""
+        if self._ports is None:
+            return None
+        return self._ports["asyncio" if suspending else "greenlet" if in_greenlet() else "blocking"]
+
+    def count(self, answer: Hit | Filled | Reason) -> None:
+        """Add one call to the totals."""
+        if isinstance(answer, Hit):
+            self._counters.add(("hit", None))
+        elif isinstance(answer, Reason):
+            self._counters.add(("bypass", answer))
+        else:
+            self._counters.add(("shared" if answer.shared else "fill", None))
+            if answer.unkept is not None:
+                self._counters.add(("unkept", answer.unkept))
+            if answer.odd is not None:
+                self._counters.add(("odd", answer.odd))
+
+    # ---- inside
+
+    def _use(self, *, blocking: Store, suspending: Store, greenlet: Store) -> None:
+        self._ports = {
+            "blocking": Ports(blocking, Blocking(), self._flights, self._arrears),
+            "asyncio": Ports(suspending, Suspending(), self._flights, self._arrears),
+            "greenlet": Ports(greenlet, InGreenlet(), self._flights, self._arrears),
+        }
+
+    def _disconnect(self) -> None:
+        for take_away in self._unwatch.values():
+            take_away()
+        self._unwatch.clear()
+        self._watched = frozenset()
+        if self._wires is not None:
+            self._wires[0].close()
+        self._ports = self._wires = None
+
+    def _store(self, *, suspending: bool) -> Store:
+        ports = self.ports(suspending=suspending)
+        if ports is None:
+            raise StoreDown(f"cache {self._namespace!r} is not connected.")
+        return ports.store
+
+    async def _drop_later(self, key: bytes) -> bool:
+        return bool(await self._store(suspending=True).drop([key]))
+
+    def _writer(self, tags: Sequence[str]) -> Writer | None:
+        if self._policy.mode == "ttl" or not tags:
+            return None
+        return self._make_writer(tags, self._store(suspending=False))
+
+    def _writer_by_hand(self, tags: Sequence[TagSource], *, suspending: bool) -> Writer:
+        return self._make_writer(list(dict.fromkeys(tags_by_hand(tags))), self._store(suspending=suspending))
+
+    def _make_writer(self, tags: Sequence[str], store: Store) -> Writer:
+        cells = [cell_key(self._namespace, tag) for tag in tags]
+        return Writer(cells, policy=self._policy, store=store, arrears=self._arrears)
+
+    def _count_commit(self, announced: Announced, bumped: bool) -> None:
+        self._counters.add(("marked" if announced is Announced.MARKED else "unmarked", None))
+        if not bumped:
+            self._counters.add(("unbumped", None))

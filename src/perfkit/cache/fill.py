@@ -1,0 +1,58 @@
+"""Whether a session's call may be answered by the cache, and whether what it loaded may be kept for others.
+
+A load can be older than its capture although the protocol was followed: a session whose transaction reads from
+a snapshot, or that already holds the entities, returns the past. And it can be too new: what the
+transaction itself wrote is not committed. Both are found here, without I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from sqlalchemy import Dialect
+
+from perfkit.cache.policy import Mode, Reason
+from perfkit.cache.tags import family_of
+from perfkit.sqla.sessions import (
+    Carrier,
+    changes_of,
+    dialects_of,
+    has_pending,
+    holds_entities_of,
+    reads_from_snapshot,
+)
+
+
+def unfit_to_read(
+    carriers: Sequence[Carrier], families: Collection[str], watched: Collection[Dialect], mode: Mode
+) -> Reason | None:
+    """Why the database must answer; None when the cache may."""
+    if mode != "ttl" and not watched:
+        return Reason.NOT_WATCHED
+    for carrier in carriers:
+        if mode != "ttl" and any(dialect not in watched for dialect in dialects_of(carrier)):
+            return Reason.NOT_WATCHED
+        if wrote(carrier, families):
+            return Reason.OWN_WRITES
+        if reads_from_snapshot(carrier):
+            return Reason.SNAPSHOT
+    return None
+
+
+def unfit_to_keep(carriers: Sequence[Carrier], families: Collection[str]) -> Reason | None:
+    """Asked before a load: why its result must not be kept; None when it may."""
+    if any(holds_entities_of(carrier, families) for carrier in carriers):
+        return Reason.IDENTITY_MAP
+    return None
+
+
+def wrote(carrier: Carrier, families: Collection[str]) -> bool:
+    """Whether its transaction has written, or will write at the next flush, any of `families`."""
+    if has_pending(carrier):
+        return True
+    return any(
+        changes.everything
+        or not changes.tables().isdisjoint(families)
+        or any(family_of(name) in families for name in changes.by_hand)
+        for changes in changes_of(carrier)
+    )

@@ -1,0 +1,133 @@
+"""Single flight: one load per (key, versions) in this process, whoever waits.
+
+The versions are part of what is waited for. A reader that starts after a commit sees other
+versions, and must not be handed what a load from before that commit found.
+
+What can go wrong with waiting for others, and what is done about it:
+
+    the leader is cancelled             its followers fly again; one of them leads
+    the leader's load fails             the failure may be the leader's own (a broken session, a pool
+                                        without room): each follower loads for itself
+    a load calls itself                 it would wait for itself: it loads again instead
+    two loads wait for each other       the one that would close the circle loads for itself
+    the leader needs a connection that  no follower waits longer than `patience_s`
+    its followers hold
+    the leader needs the event loop     a caller that would block it loads for itself (`waiting.Blocking`)
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable, Callable, Hashable
+from concurrent.futures import Future
+from contextvars import ContextVar
+from enum import Enum
+from typing import TypeVar
+
+from perfkit.waiting import Waiting
+
+T = TypeVar("T")
+Landing = TypeVar("Landing")
+
+
+class NoLanding(Enum):
+    """Why there is nothing to share."""
+
+    CANCELLED = "the leader was cancelled"
+    FAILED = "the leader's load failed, or what it found is not for others"
+    GAVE_UP = "waited too long, or waiting would never have ended"
+
+
+class Flight:
+    """One load that is under way."""
+
+    __slots__ = ("landing", "waits_for")
+
+    def __init__(self) -> None:
+        self.landing: Future[object] = Future()
+        self.waits_for: set[Flight] = set()
+
+
+_leading: ContextVar[tuple[Flight, ...]] = ContextVar("perfkit_leading", default=())
+
+
+class Flights:
+    """The loads of one cache in this process. Owns them and a lock that is never held while anybody waits."""
+
+    def __init__(self, *, patience_s: float = 5.0) -> None:
+        self._lock = threading.Lock()
+        self._open: dict[Hashable, Flight] = {}
+        self._patience_s = patience_s
+
+    async def join(
+        self,
+        key: Hashable,
+        lead: Callable[[], Awaitable[tuple[T, Landing | NoLanding]]],
+        waiting: Waiting,
+    ) -> tuple[T, None] | tuple[None, Landing | NoLanding]:
+        """What `lead` gives its caller, or what another caller's `lead` of the same `key` gave to share.
+
+        `lead` answers with its own value and with what followers may have. One of the two parts of the
+        answer is None; a `NoLanding` tells a follower to load for itself.
+        """
+        while True:
+            with self._lock:
+                flight = self._open.get(key)
+                if flight is None:
+                    flight = self._open[key] = Flight()
+                    break
+                mine = _leading.get()
+                if _circular(flight, mine):
+                    return None, NoLanding.GAVE_UP
+                for own in mine:
+                    own.waits_for.add(flight)
+            landing = await self._follow(flight, mine, waiting)
+            if landing is not NoLanding.CANCELLED:
+                return None, landing  # type: ignore[return-value]
+        return await self._lead(key, flight, lead), None
+
+    def open(self) -> int:
+        """How many loads are under way."""
+        with self._lock:
+            return len(self._open)
+
+    async def _lead(
+        self, key: Hashable, flight: Flight, lead: Callable[[], Awaitable[tuple[T, Landing | NoLanding]]]
+    ) -> T:
+        outcome: object = NoLanding.CANCELLED
+        outer = _leading.set((*_leading.get(), flight))
+        try:
+            value, outcome = await lead()
+            return value
+        except Exception:
+            outcome = NoLanding.FAILED
+            raise
+        finally:
+            _leading.reset(outer)
+            with self._lock:
+                del self._open[key]
+            flight.landing.set_result(outcome)
+
+    async def _follow(self, flight: Flight, mine: tuple[Flight, ...], waiting: Waiting) -> object:
+        try:
+            return await waiting.outcome(flight.landing, self._patience_s)
+        except TimeoutError:
+            return NoLanding.GAVE_UP
+        finally:
+            with self._lock:
+                for own in mine:
+                    own.waits_for.discard(flight)
+
+
+def _circular(flight: Flight, mine: tuple[Flight, ...]) -> bool:
+    """Whether `flight` waits, at however many removes, for a load that this caller leads."""
+    seen: set[Flight] = set()
+    ahead = [flight]
+    while ahead:
+        here = ahead.pop()
+        if here in mine:
+            return True
+        if here not in seen:
+            seen.add(here)
+            ahead.extend(here.waits_for)
+    return False

@@ -1,0 +1,101 @@
+"""Policy: what a cache promises, for how long it keeps things, and what it does when its store fails."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+from typing import Literal
+
+from perfkit.errors import CacheDeclarationError
+
+Mode = Literal["strict", "committed", "ttl"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """Options of a `Cache`, checked when the object is made.
+
+    mode
+        `"strict"`: a read that starts after a commit is visible never gets an older value. Costs a writer one
+        round trip before COMMIT and one after it.
+        `"committed"`: a read that starts after `commit()` returned never gets an older value; between the commit
+        and its bump, and after a writer's crash until the TTL, one may. One round trip after COMMIT.
+        `"ttl"`: an entry is served until it expires, whatever is written. Costs writers nothing.
+    ttl
+        Seconds or timedelta for which an entry is kept at most; a query may say its own.
+    mark_hold
+        Strict only: seconds or timedelta for which a writer's mark keeps readers at the database when the writer
+        never reports back (it was killed, or the outcome of its COMMIT is unknown). Must exceed the longest
+        time between COMMIT being sent and the change being visible.
+    on_mark_failure
+        Strict only: `"proceed"` commits although the store did not take the mark (counted; the promise is
+        `committed` then); `"veto"` refuses the commit with `CommitRefused`.
+    max_bytes
+        Results whose packed form is larger are returned and not kept.
+
+    Raises:
+        CacheDeclarationError: a value that cannot work.
+
+    >>> Policy(ttl=timedelta(minutes=15)).ttl_ms
+    900000
+    """
+
+    mode: Mode = "strict"
+    ttl: float | timedelta = 300.0
+    mark_hold: float | timedelta = 10.0
+    on_mark_failure: Literal["proceed", "veto"] = "proceed"
+    max_bytes: int = 4 * 1024 * 1024
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("strict", "committed", "ttl"):
+            raise CacheDeclarationError(f"mode={self.mode!r}: must be 'strict', 'committed' or 'ttl'.")
+        if self.on_mark_failure not in ("proceed", "veto"):
+            raise CacheDeclarationError(f"on_mark_failure={self.on_mark_failure!r}: must be 'proceed' or 'veto'.")
+        if self.max_bytes <= 0:
+            raise CacheDeclarationError(f"max_bytes={self.max_bytes!r}: must be above 0.")
+        milliseconds("ttl", self.ttl)
+        milliseconds("mark_hold", self.mark_hold)
+
+    @property
+    def ttl_ms(self) -> int:
+        return milliseconds("ttl", self.ttl)
+
+    @property
+    def mark_hold_ms(self) -> int:
+        return milliseconds("mark_hold", self.mark_hold)
+
+
+def milliseconds(option: str, duration: float | timedelta) -> int:
+    """`duration` in whole milliseconds.
+
+    Raises:
+        CacheDeclarationError: it is no duration of between 1 ms and 10 years.
+    """
+    if isinstance(duration, timedelta):
+        seconds = duration.total_seconds()
+    elif isinstance(duration, bool) or not isinstance(duration, int | float):
+        raise CacheDeclarationError(f"{option}={duration!r}: give seconds as a number, or a timedelta.")
+    else:
+        seconds = duration
+    if not 0.001 <= seconds <= 10 * 365 * 86_400:
+        raise CacheDeclarationError(f"{option}={duration!r}: must be between 1 millisecond and 10 years.")
+    return int(seconds * 1000)
+
+
+class Reason(Enum):
+    """Why a call was answered by the database although its function is cached, or why its result was not kept."""
+
+    OFF = "inside `with cache.off()`"
+    NOT_CONNECTED = "the cache was not connected"
+    NOT_WATCHED = "nobody watches the engine of the session, so its commits would not be seen"
+    STORE_DOWN = "the store did not answer, or refused"
+    UNSETTLED = "an earlier commit could not be told to the store yet"
+    OWN_WRITES = "the session's transaction has written, or is about to write, what the function reads"
+    SNAPSHOT = "the session's transaction reads from a snapshot (REPEATABLE READ or SERIALIZABLE)"
+    IDENTITY_MAP = "the session already holds entities of these tables, and would return them as it holds them"
+    MARKED = "a writer was between its mark and its bump"
+    LOADER_WROTE = "the function itself wrote"
+    TOO_LARGE = "the packed result exceeds the policy's max_bytes"
+    UNREADABLE = "the entry's bytes were not ours, or not of this shape"
+    NOT_JOINED = "the load of another caller failed, or waiting for it would not have ended"

@@ -1,0 +1,45 @@
+"""The port to the memory that readers and writers share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+
+class Seen(NamedTuple):
+    """What a store held, and the epoch of the life in which it said so."""
+
+    values: list[bytes | None]
+    epoch: bytes
+
+
+class Store(Protocol):
+    """Where entries and tag cells live. Keys are whole keys, of either kind.
+
+    Each method is one atomic step per key (`mark`, `bump` and `ensure` per cell) and any of them
+    may be repeated. All raise `StoreDown` when the answer did not come or was a refusal.
+    """
+
+    async def read(self, keys: Sequence[bytes]) -> Seen:
+        """The bytes under `keys`; None where there are none, and for a cell whose marks all look overdue."""
+        ...
+
+    async def ensure(self, cells: Sequence[bytes]) -> Seen:
+        """The cells, after giving a new version to those that are missing or long abandoned."""
+        ...
+
+    async def put(self, key: bytes, entry: bytes, ttl_ms: int) -> None:
+        """Keep `entry` for `ttl_ms` milliseconds, or for less."""
+        ...
+
+    async def mark(self, cells: Sequence[bytes], writer: bytes, hold_ms: int) -> None:
+        """Make `cells` dirty for `writer`, until it bumps them or `hold_ms` have passed."""
+        ...
+
+    async def bump(self, cells: Sequence[bytes], writer: bytes) -> None:
+        """Take `writer` out of `cells`; those that no other writer holds get a new version."""
+        ...
+
+    async def drop(self, keys: Sequence[bytes]) -> int:
+        """Forget entries; how many there were."""
+        ...

@@ -1,0 +1,227 @@
+"""Tags: what a cached result depends on, and what a transaction has changed, in the same words.
+
+    bins               any row of the table `bins`
+    bins#42            the row whose primary key is 42; several columns are separated by commas
+    bins#*             rows of `bins` that a statement changed without saying which (bulk UPDATE, say)
+    board:7            a name of your own; only `touch` and `bump` change it
+    *                  everything in the namespace
+
+A result that depends on a row reads its cell and that of `bins#*`; every result reads `*`.
+A transaction that changed row 42 marks `bins` and `bins#42`; one that changed it in bulk, `bins` and `bins#*`.
+Tables go by their name without schema: two tables of one name share their tags, which costs hits and no truth.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import MetaData, Table
+from sqlalchemy import inspect as inspect_mapped
+from sqlalchemy.exc import NoInspectionAvailable
+from sqlalchemy.orm import Mapper
+
+from perfkit.errors import UnknownTag
+from perfkit.sqla.changes import Changes
+from perfkit.sqla.rows import row_name
+
+TagSource = str | type | Table
+"""What `tags=` takes: a mapped class, a `Table`, or a string as in the module's docstring."""
+
+EVERYTHING = "*"
+_FAMILY = re.compile(r"[^#:]+")
+
+
+@dataclass(frozen=True, slots=True)
+class TagTemplate:
+    """One string tag with `{parameter}` fields, as declared."""
+
+    text: str
+    family: str
+    kind: str  # "", "#" or ":"
+    parts: tuple[tuple[str, str | None], ...]  # literal text, then the parameter that follows it
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        return tuple(name for _, name in self.parts if name is not None)
+
+    def fill(self, arguments: Mapping[str, object], table: Table | None) -> tuple[str, ...]:
+        """The tags for these arguments.
+
+        A row that the arguments do not pin for sure (a string for an integer key, say) becomes
+        the table: that depends on more, never on less.
+        """
+        if not self.kind:
+            return (self.family,)
+        if self.kind == ":":
+            return ("".join(text + ("" if name is None else str(arguments[name])) for text, name in self.parts),)
+        row = None if table is None else row_name(table, [arguments[name] for name in self.parameters])
+        return (self.family,) if row is None else (f"{self.family}#{row}", f"{self.family}#*")
+
+
+def template(text: str) -> TagTemplate:
+    """The declared string tag, taken apart.
+
+    Raises:
+        UnknownTag: it is not one of the forms above.
+    """
+    try:
+        parsed = list(string.Formatter().parse(text))
+    except ValueError as wrong:
+        raise UnknownTag(f"tag {text!r}: {wrong}.") from None
+    for _, name, spec, conversion in parsed:
+        if name is not None and (not name.isidentifier() or spec or conversion):
+            raise UnknownTag(f"tag {text!r}: a field may only be the name of a parameter, as in {{bin_id}}.")
+    family = _FAMILY.match(text)
+    if family is None or "{" in family[0] or family[0] == EVERYTHING or family[0] != family[0].strip():
+        raise UnknownTag(f"tag {text!r}: must begin with the name of a table, or with a name of your own and ':'.")
+    kind = text[family.end() : family.end() + 1]
+    parts = tuple((literal, name) for literal, name, _, _ in parsed)
+    if kind == "#":
+        literals = [literal for literal, _ in parts]
+        if literals[0] != f"{family[0]}#" or any(x != "," for x in literals[1:]) or parts[-1][1] is None:
+            raise UnknownTag(f"tag {text!r}: a row is named by its key's columns alone, as in 'bins#{{bin_id}}'.")
+    return TagTemplate(text, family[0], kind, parts)
+
+
+def tables_of(source: type | Table) -> tuple[str, ...]:
+    """The names of the tables behind a mapped class, those of its subclasses included, or of a `Table`.
+
+    Raises:
+        UnknownTag: it is neither.
+    """
+    if isinstance(source, Table):
+        return (source.name,)
+    try:
+        mapper: Mapper[Any] = inspect_mapped(source).mapper
+    except (NoInspectionAvailable, AttributeError):
+        raise UnknownTag(f"tag {source!r}: give a mapped class, a Table or a string.") from None
+    names = {t.name for m in mapper.self_and_descendants for t in m.tables if isinstance(t, Table)}
+    return tuple(sorted(names))
+
+
+class Dependencies:
+    """The declared tags of one function, checked, and turned into tags for each call.
+
+    Raises:
+        UnknownTag: a tag that no write could ever reach.
+    """
+
+    def __init__(self, sources: Iterable[TagSource], parameters: Collection[str], owner: str) -> None:
+        self._owner = owner
+        self._classes: list[type | Table] = []
+        self._templates: list[TagTemplate] = []
+        self._tables: dict[str, Table] = {}
+        for source in sources:
+            if isinstance(source, str):
+                self._templates.append(self._checked(template(source), parameters))
+            else:
+                tables_of(source)
+                self._classes.append(source)
+        self._static: tuple[str, ...] | None = None
+
+    def check(self, metadata: Sequence[MetaData]) -> None:
+        """Look up every table that a string names.
+
+        Raises:
+            UnknownTag: a table that is in none of `metadata`, or a row tag of a table without such a key.
+        """
+        known = {table.name: table for each in metadata for table in each.tables.values()}
+        for tag in self._templates:
+            if tag.kind == ":":
+                continue
+            table = known.get(tag.family)
+            if table is None:
+                raise UnknownTag(
+                    f"{self._owner}: tag {tag.text!r} names no table{_nearest(tag.family, known)}. A name of your own, "
+                    f"which only touch() and bump() change, has a colon: '{tag.family}:all'."
+                )
+            wanted = len(table.primary_key.columns)
+            if tag.kind == "#" and len(tag.parameters) != wanted:
+                raise UnknownTag(
+                    f"{self._owner}: tag {tag.text!r} gives {len(tag.parameters)} value(s), but the primary key of "
+                    f"{tag.family} has {wanted}: {', '.join(c.name for c in table.primary_key.columns)}."
+                )
+            self._tables[tag.family] = table
+
+    def of(self, arguments: Callable[[], Mapping[str, object]]) -> tuple[str, ...]:
+        """The tags of one call, `*` first, each once."""
+        if self._static is not None:
+            return self._static
+        plain = [EVERYTHING, *(name for source in self._classes for name in tables_of(source))]
+        needs_arguments = any(tag.kind and tag.parameters for tag in self._templates)
+        values = arguments() if needs_arguments else {}
+        plain += [tag for each in self._templates for tag in each.fill(values, self._tables.get(each.family))]
+        tags = tuple(dict.fromkeys(plain))
+        if not needs_arguments:
+            self._static = tags
+        return tags
+
+    def families(self) -> frozenset[str]:
+        """The tables and names that the tags belong to."""
+        return frozenset(
+            [*(name for source in self._classes for name in tables_of(source)), *(t.family for t in self._templates)]
+        )
+
+    def _checked(self, tag: TagTemplate, parameters: Collection[str]) -> TagTemplate:
+        for name in tag.parameters:
+            if name not in parameters:
+                raise UnknownTag(
+                    f"{self._owner}: tag {tag.text!r} names the parameter {name!r}, which the function does not have"
+                    f"{_nearest(name, parameters)}."
+                )
+        return tag
+
+
+def tags_of(changes: Changes) -> list[str]:
+    """What a transaction must mark, in a stable order."""
+    tags: set[str] = set(changes.by_hand)
+    if changes.everything:
+        tags.add(EVERYTHING)
+    for table, rows in changes.rows.items():
+        tags.add(table)
+        tags.update(f"{table}#{row}" for row in rows)
+    for table in changes.bulk:
+        tags.update((table, f"{table}#*"))
+    return sorted(tags)
+
+
+def tags_by_hand(sources: Iterable[TagSource]) -> Iterator[str]:
+    """What `touch` and `bump` mark for the tags they are given.
+
+    Raises:
+        UnknownTag: a string with fields, or something that is no tag.
+    """
+    for source in sources:
+        if not isinstance(source, str):
+            for table in tables_of(source):
+                yield from (table, f"{table}#*")
+        elif source == EVERYTHING or ":" in source:
+            yield source
+        else:
+            family, found, _ = source.partition("#")
+            if "{" in source or not family:
+                raise UnknownTag(f"tag {source!r}: give the tag itself, without fields.")
+            yield family
+            yield source if found else f"{family}#*"
+
+
+def family_of(tag: str) -> str:
+    """The part of a tag that decides in which hash slot its cell lives."""
+    found = _FAMILY.match(tag)
+    return found[0] if found else tag
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def cell_key(namespace: str, tag: str) -> bytes:
+    """Where the cell of `tag` lives. The family stands in braces: a cluster keeps all cells of a table in one slot."""
+    return f"{namespace}:t:{{{family_of(tag)}}}:{tag}".encode()

@@ -1,0 +1,95 @@
+"""The protocol, writing side: mark, COMMIT, bump, or leave the mark to its deadline.
+
+    mark     every cell of what the transaction changed, before COMMIT is sent: from here on readers go
+             to the database and keep nothing
+    COMMIT   the database's own
+    bump     a new version for each cell, once the outcome is certain, whichever it is
+
+When the outcome is not certain (the connection broke inside COMMIT, the process was killed) there is no
+bump. The commit may become visible later, and a new version now would let a reader keep the old row under
+it. The mark stands until its deadline instead, which must lie after the last moment at which the commit
+can become visible.
+
+This file knows no client, loop, thread or session. Proof: tests/protocol/test_interleavings.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+
+from perfkit.cache.arrears import Arrears
+from perfkit.cache.cells import new_writer
+from perfkit.cache.policy import Policy
+from perfkit.cache.store import Store
+from perfkit.clock import SYSTEM, Clock
+from perfkit.errors import CommitRefused, StoreDown
+
+
+class Announced(Enum):
+    """How a transaction's changes stand in the store."""
+
+    NOT_YET = "not announced"
+    MARKED = "marked"
+    UNMARKED = "the store could not be told before the commit, or the mode does not ask for it"
+
+
+class Writer:
+    """One transaction's announcement, from just before COMMIT to just after. Owns its name in the cells."""
+
+    def __init__(
+        self, cells: Sequence[bytes], *, policy: Policy, store: Store, arrears: Arrears, clock: Clock = SYSTEM
+    ) -> None:
+        self.cells = tuple(cells)
+        self.announced = Announced.NOT_YET
+        self._name = new_writer()
+        self._policy, self._store, self._arrears, self._clock = policy, store, arrears, clock
+
+    async def mark(self) -> None:
+        """Announce that the cells are about to change. Returns when COMMIT may be sent.
+
+        Raises:
+            CommitRefused: COMMIT must not be sent: the store was not reached and the policy vetoes, or so
+                much time has gone by that the mark may be over before the commit is visible.
+        """
+        if self._policy.mode != "strict":
+            self.announced = Announced.UNMARKED
+            return
+        started = self._clock.monotonic()
+        try:
+            await self._store.mark(self.cells, self._name, self._policy.mark_hold_ms)
+        except StoreDown as down:
+            if self._policy.on_mark_failure == "veto":
+                raise CommitRefused(
+                    f"the cache could not be told of this commit ({down}), and on_mark_failure is 'veto': nothing was "
+                    f"committed. Try again, or choose 'proceed'."
+                ) from down
+            self.announced = Announced.UNMARKED
+            return
+        self.announced = Announced.MARKED
+        took_ms = (self._clock.monotonic() - started) * 1000
+        if took_ms > self._policy.mark_hold_ms / 2:
+            raise CommitRefused(
+                f"marking took {took_ms:.0f} ms of the {self._policy.mark_hold_ms} ms that a mark holds: nothing was "
+                f"committed. Look at the store's latency, or raise mark_hold."
+            )
+
+    async def bump(self) -> bool:
+        """Give the cells their new versions; whether the store took them. The outcome must be certain.
+
+        A mark that is not taken back runs out by itself; without a mark the bump stays owed.
+        """
+        try:
+            await self._store.bump(self.cells, self._name)
+        except StoreDown:
+            self.give_up()
+            return False
+        except BaseException:
+            self.give_up()  # cancelled while it waited for the answer
+            raise
+        return True
+
+    def give_up(self) -> None:
+        """The outcome is not certain: leave the mark to its deadline. Without a mark, a bump is owed."""
+        if self.announced is not Announced.MARKED:
+            self._arrears.add(self.cells)

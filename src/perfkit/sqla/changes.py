@@ -1,0 +1,153 @@
+"""What a connection's open transaction has changed so far, noted at the statements themselves.
+
+Every way of writing that SQLAlchemy has ends in a statement on a connection: flush, bulk, Core,
+`text()`, SQL for the driver. So this listens there, below the Session, and sees them alike. A
+statement whose rows can be told notes rows; one whose rows cannot notes its table in bulk; one
+that cannot be read notes everything. More is noted than changed, never less: a savepoint that is
+rolled back keeps its notes.
+
+What is not seen: writes by triggers, by functions that a SELECT calls, and by other programs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Insert, Table, event
+
+from perfkit.sqla.rows import row_name
+from perfkit.sqla.statements import Key, Writes, writes_of
+
+MAX_ROWS = 256  # of one table and transaction; beyond, the table is noted in bulk: a mark names each row
+
+_INFO = "perfkit.changes"
+
+
+class Changes:
+    """The notes of one transaction. Grows only."""
+
+    __slots__ = ("bulk", "by_hand", "commits", "everything", "rows", "undecided")
+
+    def __init__(self) -> None:
+        self.rows: dict[str, set[str]] = {}
+        self.bulk: set[str] = set()
+        self.everything = False
+        self.by_hand: set[str] = set()
+        self.commits = False  # a COMMIT was executed as a statement
+        # tables of an INSERT whose rows the database has yet to name
+        self.undecided: set[str] = set()
+
+    def __bool__(self) -> bool:
+        return bool(self.rows or self.bulk or self.everything or self.by_hand or self.undecided)
+
+    def tables(self) -> set[str]:
+        return {*self.rows, *self.bulk, *self.undecided}
+
+    def note(self, writes: Writes, parameters: Sequence[Mapping[str, Any]], dialect: str) -> None:
+        """Note what a statement is about to do."""
+        self.everything = self.everything or writes.everything
+        self.commits = self.commits or writes.commits
+        for write in writes.tables:
+            keys = write.keys_in(parameters)
+            if keys is None and write.inserts:
+                self.undecided.add(write.table.name)
+            else:
+                self.note_rows(write.table, keys, dialect)
+
+    def note_rows(self, table: Table, keys: Sequence[Key] | None, dialect: str) -> None:
+        """Note rows of a table by their keys; all of it for None."""
+        name = table.name
+        rows = None if keys is None else [row_name(table, key, dialect=dialect) for key in keys]
+        known = self.rows.setdefault(name, set())
+        if rows is None or None in rows or len(known) + len(rows) > MAX_ROWS:
+            self.bulk.add(name)
+        else:
+            known.update(row for row in rows if row is not None)
+
+    def settle(self) -> None:
+        """No more will be heard of the undecided ones."""
+        self.bulk |= self.undecided
+        self.undecided.clear()
+
+
+def changes_in(info: dict[Any, Any]) -> Changes:
+    """The notes of the transaction open on the connection whose `info` this is; made if there are none."""
+    found: Changes | None = info.get(_INFO)
+    if found is None:
+        found = info[_INFO] = Changes()
+    return found
+
+
+def peek(info: dict[Any, Any]) -> Changes | None:
+    """The notes, if there are any."""
+    return info.get(_INFO)
+
+
+def take(info: dict[Any, Any]) -> Changes | None:
+    """The notes, which then belong to the caller."""
+    found: Changes | None = info.pop(_INFO, None)
+    if found is not None:
+        found.settle()
+    return found
+
+
+class Notes:
+    """The listeners that keep the notes of one engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._listeners: list[tuple[str, Callable[..., Any]]] = [
+            ("begin", _forget),
+            ("begin_twophase", _forget),
+            ("before_cursor_execute", _before_cursor_execute),
+            ("after_execute", _after_execute),
+        ]
+
+    def install(self) -> None:
+        for name, listener in self._listeners:
+            event.listen(self._engine, name, listener)
+
+    def remove(self) -> None:
+        for name, listener in self._listeners:
+            event.remove(self._engine, name, listener)
+
+
+def _forget(connection: Connection, *_: Any) -> None:
+    connection.info.pop(_INFO, None)
+
+
+def _before_cursor_execute(
+    connection: Connection, cursor: Any, sql: str, parameters: Any, context: Any, executemany: bool
+) -> None:
+    writes = writes_of(context.compiled, sql)
+    if writes:
+        given = getattr(context, "compiled_parameters", None) or ()
+        changes_in(connection.info).note(writes, given, connection.dialect.name)
+
+
+def _after_execute(
+    connection: Connection, statement: Any, multiparams: Any, params: Any, options: Any, result: Any
+) -> None:
+    changes = peek(connection.info)
+    if changes is None or not changes.undecided or not isinstance(statement, Insert):
+        return
+    table = statement.table
+    if isinstance(table, Table) and table.name in changes.undecided:
+        changes.undecided.discard(table.name)
+        changes.note_rows(table, _inserted(result), connection.dialect.name)
+
+
+def _inserted(result: Any) -> list[Key] | None:
+    """The primary keys that the database gave to the rows of an INSERT; None where the driver does not say."""
+    context = result.context
+    if context is None or not getattr(context, "isinsert", False):
+        return None
+    if context.executemany and not context.compiled.effective_returning:
+        return None
+    try:
+        keys = [tuple(row) for row in result.inserted_primary_key_rows]
+    except Exception:  # noqa: BLE001
+        # which error says "not known" differs by version and dialect; not knowing costs hits only
+        return None
+    return keys if keys and all(part is not None for key in keys for part in key) else None

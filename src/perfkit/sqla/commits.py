@@ -1,0 +1,158 @@
+"""The commit door: plain callables just before a COMMIT is sent, and just after it has come back.
+
+SQLAlchemy has an event before a commit and none after it, and further listeners of the user may still
+write in that event. So the dialect's own `do_commit` is wrapped: nothing can be added to the transaction
+any more when `before` is called, and whatever it raises refuses the commit.
+
+    COMMIT                    do_commit
+    COMMIT PREPARED           do_commit_twophase: prepared data are invisible until then
+    AUTOCOMMIT, text("COMMIT") around the statement itself
+    a SAVEPOINT's release     nothing: it commits nothing (Session.after_commit fires there, so it is not used)
+
+Proof: tests/facts/test_event_order.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import Connection, Dialect, Engine, event
+
+from perfkit.sqla.changes import Changes, Notes, peek, take
+from perfkit.sqla.private import is_autocommit
+
+
+class Outcome(Enum):
+    """What became of a COMMIT, as far as the client knows."""
+
+    COMMITTED = "the database said yes"
+    ABORTED = "the database said no: nothing of it will ever be visible"
+    UNKNOWN = "no answer, or none that can be trusted: it may become visible later"
+
+
+Before = Callable[[Changes], Any]
+After = Callable[[Any, Outcome], None]
+
+
+class Hook(NamedTuple):
+    """One user of the door. `before` may raise to refuse; `after` gets what `before` returned, unless that was None."""
+
+    before: Before
+    after: After
+
+
+_TOKENS = "perfkit.commits"
+
+
+class Door:
+    """The listeners and wrapped methods of one engine's dialect. Owns the list of hooks."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._dialect = engine.dialect
+        self._hooks: list[Hook] = []
+        self._notes = Notes(engine)
+        self._real = (self._dialect.do_commit, self._dialect.do_commit_twophase)
+
+    def add(self, hook: Hook) -> None:
+        if not self._hooks:
+            self._notes.install()
+            self._dialect.do_commit = self._do_commit  # type: ignore[method-assign]
+            self._dialect.do_commit_twophase = self._do_commit_twophase  # type: ignore[method-assign]
+            event.listen(self._engine, "before_cursor_execute", self._before_statement)
+            event.listen(self._engine, "after_cursor_execute", self._after_statement)
+            event.listen(self._engine, "handle_error", self._after_error)
+        self._hooks.append(hook)
+
+    def drop(self, hook: Hook) -> None:
+        self._hooks.remove(hook)
+        if not self._hooks:
+            self._notes.remove()
+            self._dialect.do_commit, self._dialect.do_commit_twophase = self._real  # type: ignore[method-assign]
+            event.remove(self._engine, "before_cursor_execute", self._before_statement)
+            event.remove(self._engine, "after_cursor_execute", self._after_statement)
+            event.remove(self._engine, "handle_error", self._after_error)
+
+    def _do_commit(self, dbapi_connection: Any) -> None:
+        self._around(dbapi_connection.info, lambda: self._real[0](dbapi_connection))
+
+    def _do_commit_twophase(self, connection: Connection, *args: Any, **kwargs: Any) -> None:
+        self._around(connection.info, lambda: self._real[1](connection, *args, **kwargs))
+
+    def _around(self, info: dict[Any, Any], commit: Callable[[], None]) -> None:
+        tokens = self._before(take(info))
+        try:
+            commit()
+        except BaseException as error:
+            self._after(tokens, outcome_of(error))
+            raise
+        self._after(tokens, Outcome.COMMITTED)
+
+    def _before(self, changes: Changes | None) -> list[tuple[After, Any]]:
+        if not changes:
+            return []
+        tokens: list[tuple[After, Any]] = []
+        try:
+            for hook in self._hooks:
+                token = hook.before(changes)
+                if token is not None:
+                    tokens.append((hook.after, token))
+        except BaseException:
+            # refused: no COMMIT was sent, so those who were ready may stand down
+            self._after(tokens, Outcome.ABORTED)
+            raise
+        return tokens
+
+    def _after(self, tokens: list[tuple[After, Any]], outcome: Outcome) -> None:
+        for after, token in tokens:
+            after(token, outcome)
+
+    def _before_statement(
+        self, connection: Connection, cursor: Any, sql: str, parameters: Any, context: Any, executemany: bool
+    ) -> None:
+        changes = peek(connection.info)
+        if changes and (changes.commits or is_autocommit(connection)):
+            connection.info[_TOKENS] = self._before(take(connection.info))
+
+    def _after_statement(
+        self, connection: Connection, cursor: Any, sql: str, parameters: Any, context: Any, executemany: bool
+    ) -> None:
+        tokens = connection.info.pop(_TOKENS, None)
+        if tokens:
+            self._after(tokens, Outcome.COMMITTED)
+
+    def _after_error(self, context: Any) -> None:
+        connection = context.connection
+        if connection is None or connection.closed or connection.invalidated:
+            return
+        tokens = connection.info.pop(_TOKENS, None)
+        if tokens:
+            self._after(tokens, outcome_of(context.original_exception))
+
+
+_doors: WeakKeyDictionary[Dialect, Door] = WeakKeyDictionary()
+
+
+def around_commits(engine: Engine, before: Before, after: After) -> Callable[[], None]:
+    """Call `before` with what a transaction changed, then let it commit, then `after` with the outcome.
+
+    Transactions that changed nothing pass unseen. Returns the function that takes the two away again.
+    """
+    door = _doors.get(engine.dialect)
+    if door is None:
+        door = _doors[engine.dialect] = Door(engine)
+    hook = Hook(before, after)
+    door.add(hook)
+    return lambda: door.drop(hook)
+
+
+def outcome_of(error: BaseException) -> Outcome:
+    """ABORTED only if the server itself said so with an SQLSTATE; never for a broken or shut-down connection."""
+    for each in (error, error.__cause__, getattr(error, "orig", None)):
+        state = getattr(each, "sqlstate", None)
+        if isinstance(state, str) and len(state) == 5:
+            return Outcome.UNKNOWN if state[:2] in ("08", "57") or state == "40003" else Outcome.ABORTED
+    return Outcome.UNKNOWN

@@ -1,0 +1,51 @@
+"""Every name of SQLAlchemy that is not public and that perfkit uses: probed, with what happens without it.
+
+    is_autocommit       Connection._is_autocommit_isolation   else: execution options only; an engine-wide
+                                                              AUTOCOMMIT is then read from the connection
+    engine_isolation    Dialect._on_connect_isolation_level       else: None; the isolation level of
+                                                              create_engine() is then not noticed
+    await_in_greenlet   sqlalchemy.util.await_                else: await_only, its name before 2.1
+    in_greenlet         sqlalchemy.util.concurrency           else: False; sync code under `run_sync` blocks
+
+`tests/facts/test_sqlalchemy_names.py` says of each that it still does what we think.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Dialect, util
+
+try:
+    from sqlalchemy.util.concurrency import in_greenlet as _in_greenlet
+except ImportError:  # pragma: no cover - a SQLAlchemy that has moved it
+    _in_greenlet = None  # type: ignore[assignment]
+
+T = TypeVar("T")
+
+_await: Any = getattr(util, "await_", None) or getattr(util, "await_only", None)
+
+
+def in_greenlet() -> bool:
+    """True under `AsyncSession.run_sync` and inside the events of an async engine."""
+    return _in_greenlet is not None and _in_greenlet()
+
+
+def await_in_greenlet(awaitable: Awaitable[T]) -> T:
+    """Wait for `awaitable` from sync code that an async engine is running."""
+    answer: T = _await(awaitable)
+    return answer
+
+
+def is_autocommit(connection: Connection) -> bool:
+    """True when each statement on `connection` commits by itself."""
+    probe = getattr(connection, "_is_autocommit_isolation", None)
+    if probe is not None:
+        return bool(probe())
+    return connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT"
+
+
+def engine_isolation(dialect: Dialect) -> str | None:
+    """The isolation level that `create_engine(isolation_level=…)` asked for, if it did."""
+    return getattr(dialect, "_on_connect_isolation_level", None)

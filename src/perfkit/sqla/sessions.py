@@ -1,0 +1,141 @@
+"""What a session's open transaction has seen and done, as far as a cached read must know.
+
+Nothing here does I/O: connections are remembered when the session begins on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from typing import Any
+
+from sqlalchemy import Connection, Dialect, Engine, Table, event
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_scoped_session
+from sqlalchemy.orm import Session, scoped_session
+
+from perfkit.sqla.changes import Changes, changes_in, peek
+from perfkit.sqla.private import engine_isolation
+
+Carrier = Session | Connection
+"""What runs SQL for a function: all that `carrier_in` can find."""
+
+CARRIED = (Session, AsyncSession, scoped_session, async_scoped_session, Connection, AsyncConnection)
+"""Types of arguments that are carried and never part of a key."""
+
+_CONNECTIONS, _BY_HAND = "perfkit.connections", "perfkit.by_hand"
+_SNAPSHOTS = frozenset({"REPEATABLE READ", "SERIALIZABLE", "SNAPSHOT"})
+
+
+def carrier_in(value: object) -> Carrier | None:
+    """The sync session or connection behind `value`, if it is one of `CARRIED`."""
+    if isinstance(value, scoped_session | async_scoped_session):
+        value = value()
+    if isinstance(value, AsyncSession):
+        return value.sync_session
+    if isinstance(value, AsyncConnection):
+        return value.sync_connection
+    return value if isinstance(value, Session | Connection) else None
+
+
+def engine_of(engine: Engine | AsyncEngine) -> Engine:
+    """The sync engine that fires the events."""
+    return engine.sync_engine if isinstance(engine, AsyncEngine) else engine
+
+
+def dialects_of(carrier: Carrier) -> Iterator[Dialect]:
+    """The dialects that `carrier` is known to speak; an engine made by `execution_options` shares its parent's."""
+    for connection in connections_of(carrier):
+        yield connection.dialect
+    bind = carrier.bind if isinstance(carrier, Session) else None
+    if bind is not None:
+        yield bind.dialect
+
+
+def connections_of(carrier: Carrier) -> list[Connection]:
+    """The connections on which its transaction is open."""
+    if isinstance(carrier, Connection):
+        return [carrier] if carrier.in_transaction() else []
+    found: list[Connection] = carrier.info.get(_CONNECTIONS, [])
+    return [connection for connection in found if not connection.closed]
+
+
+def changes_of(carrier: Carrier) -> Iterator[Changes]:
+    """What its transaction has written so far, and what was announced by hand."""
+    for connection in connections_of(carrier):
+        if changes := peek(connection.info):
+            yield changes
+    if isinstance(carrier, Session) and (named := carrier.info.get(_BY_HAND)):
+        changes = Changes()
+        changes.by_hand = named
+        yield changes
+
+
+def has_pending(carrier: Carrier) -> bool:
+    """Whether a flush would write."""
+    return isinstance(carrier, Session) and bool(carrier.new or carrier.deleted or carrier.dirty)
+
+
+def reads_from_snapshot(carrier: Carrier) -> bool:
+    """Whether its open transaction shows the past: REPEATABLE READ, SERIALIZABLE, or BEGIN in SQLite.
+
+    SQLite calls its only level SERIALIZABLE, but its drivers begin no transaction before the first write
+    unless they are told to; so the driver is asked.
+    """
+    return any(_is_snapshot(connection) for connection in connections_of(carrier))
+
+
+def holds_entities_of(carrier: Carrier, tables: Collection[str]) -> bool:
+    """Whether its identity map has entities of `tables`: a query would return them as they were loaded."""
+    if not isinstance(carrier, Session):
+        return False
+    return any(
+        isinstance(table, Table) and table.name in tables
+        for mapper in {state.mapper for state in carrier.identity_map.all_states()}
+        for table in mapper.tables
+    )
+
+
+def announce_by_hand(carrier: Carrier, names: Collection[str]) -> None:
+    """Add `names` to what the carrier's transaction has changed; they go where it goes."""
+    connections = connections_of(carrier)
+    for connection in connections:
+        changes_in(connection.info).by_hand.update(names)
+    if not connections:
+        if isinstance(carrier, Connection):
+            changes_in(carrier.info).by_hand.update(names)
+        else:
+            carrier.info.setdefault(_BY_HAND, set()).update(names)
+
+
+def watch_sessions() -> None:
+    """Remember on which connections sessions begin. Putting it on twice is the same as once."""
+    for name, listener in _LISTENERS:
+        if not event.contains(Session, name, listener):
+            event.listen(Session, name, listener)
+
+
+def _after_begin(session: Session, transaction: Any, connection: Connection) -> None:
+    known: list[Connection] = session.info.setdefault(_CONNECTIONS, [])
+    if connection not in known:
+        known.append(connection)
+    if named := session.info.pop(_BY_HAND, None):
+        changes_in(connection.info).by_hand.update(named)
+
+
+def _after_transaction_end(session: Session, transaction: Any) -> None:
+    if transaction.parent is None:
+        session.info.pop(_CONNECTIONS, None)
+        session.info.pop(_BY_HAND, None)
+
+
+_LISTENERS: list[tuple[str, Callable[..., None]]] = [
+    ("after_begin", _after_begin),
+    ("after_transaction_end", _after_transaction_end),
+]
+
+
+def _is_snapshot(connection: Connection) -> bool:
+    if connection.dialect.name == "sqlite":
+        return bool(getattr(connection.connection.driver_connection, "in_transaction", True))
+    level = connection.get_execution_options().get("isolation_level")
+    level = level or engine_isolation(connection.dialect) or connection.default_isolation_level or ""
+    return str(level).replace("_", " ").upper() in _SNAPSHOTS

@@ -1,0 +1,227 @@
+"""What a statement writes: tables, pinned rows, or nothing that can be known.
+
+Looked at once per compiled statement; SQLAlchemy keeps those, so an execution costs one look-up.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import Column, Delete, ForeignKeyConstraint, Insert, Table, TextClause, Update
+from sqlalchemy.engine.interfaces import Compiled
+from sqlalchemy.sql import operators
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.elements import BinaryExpression, BindParameter, BooleanClauseList, ColumnElement
+from sqlalchemy.sql.visitors import iterate
+
+Key = tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TableWrite:
+    """One table that a statement writes.
+
+    `key_binds` are the names of the binds that pin its primary key, in the key's order; None when the
+    rows cannot be told from the statement. `inserts` says that the rows are new, so that the database may
+    still say which they became.
+    """
+
+    table: Table
+    key_binds: tuple[str, ...] | None = None
+    inserts: bool = False
+
+    def keys_in(self, parameters: Sequence[Mapping[str, Any]]) -> list[Key] | None:
+        """The primary keys that these parameters pin, one of each set; None if one set does not pin its row."""
+        if self.key_binds is None:
+            return None
+        keys: list[Key] = []
+        for given in parameters:
+            key = tuple(given.get(bind) for bind in self.key_binds)
+            if all(part is not None for part in key):
+                keys.append(key)
+            elif listed := _listed(given, self.key_binds[0]):
+                keys.extend((part,) for part in listed)
+            else:
+                return None
+        return keys
+
+
+def _listed(parameters: Mapping[str, Any], bind: str) -> list[object]:
+    """The values of `WHERE id IN (…)`, which come as id_1_1, id_1_2 and so on; empty when there are none."""
+    found: list[object] = []
+    while (name := f"{bind}_{len(found) + 1}") in parameters:
+        found.append(parameters[name])
+    return [] if None in found else found
+
+
+@dataclass(frozen=True, slots=True)
+class Writes:
+    """What one statement writes. `everything` when that cannot be known; `commits` when it is a COMMIT itself."""
+
+    tables: tuple[TableWrite, ...] = ()
+    everything: bool = False
+    commits: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.tables) or self.everything or self.commits
+
+
+NOTHING = Writes()
+EVERYTHING = Writes(everything=True)
+COMMIT = Writes(commits=True)
+
+_seen: WeakKeyDictionary[Compiled, Writes] = WeakKeyDictionary()
+
+
+def writes_of(compiled: Compiled | None, sql: str) -> Writes:
+    """What the statement writes; `compiled` is None for SQL handed to the driver."""
+    if compiled is None:
+        return _writes_of_text(sql)
+    known = _seen.get(compiled)
+    if known is None:
+        known = _seen[compiled] = _look(compiled)
+    return known
+
+
+def _look(compiled: Compiled) -> Writes:
+    if not isinstance(compiled, SQLCompiler):
+        return EVERYTHING  # DDL
+    statement = compiled.statement
+    if statement is None or isinstance(statement, TextClause):
+        return _writes_of_text(compiled.string)
+    writes: list[TableWrite] = []
+    for element in iterate(statement):
+        if isinstance(element, TextClause):
+            if _MODIFYING.search(_bare(element.text)):
+                return EVERYTHING
+        elif isinstance(element, Insert | Update | Delete):
+            table = element.table
+            if not isinstance(table, Table):
+                return EVERYTHING
+            outermost = element is statement
+            writes.append(_write(element, table, compiled) if outermost else TableWrite(table))
+            if isinstance(element, Delete):
+                writes.extend(TableWrite(other) for other in cascaded_from(table, "ondelete"))
+            elif isinstance(element, Update) and _sets_key(compiled, table):
+                writes.extend(TableWrite(other) for other in cascaded_from(table, "onupdate"))
+    if not writes and (compiled.isinsert or compiled.isupdate or compiled.isdelete):
+        return EVERYTHING
+    return Writes(tuple(writes))
+
+
+def _write(statement: Insert | Update | Delete, table: Table, compiled: SQLCompiler) -> TableWrite:
+    key = list(table.primary_key.columns)
+    if not key:
+        return TableWrite(table)
+    if isinstance(statement, Insert):
+        plain = _is_plain(statement, compiled)
+        return TableWrite(table, tuple(column.key for column in key), inserts=True) if plain else TableWrite(table)
+    if isinstance(statement, Update) and _sets_key(compiled, table):
+        return TableWrite(table)
+    pinned = _pinned(statement.whereclause, key)
+    binds = [compiled.bind_names.get(pinned[column]) for column in key if column in pinned]
+    named = tuple(bind for bind in binds if bind is not None)
+    return TableWrite(table, named if len(named) == len(key) else None)
+
+
+def _is_plain(statement: Insert, compiled: SQLCompiler) -> bool:
+    """Whether the rows of an INSERT are those of its parameters, one for each set, and no others change.
+
+    A dialect's own Insert may resolve conflicts, INSERT OR REPLACE deletes, a SELECT brings rows of its own,
+    and `values([…])` writes many rows with one set, whose binds end in _m0, _m1 and so on.
+    """
+    return (
+        type(statement) is Insert
+        and statement.select is None
+        and compiled.string.startswith("INSERT INTO ")
+        and not any(name.endswith("_m1") for name in compiled.binds)
+    )
+
+
+def _sets_key(compiled: SQLCompiler, table: Table) -> bool:
+    """Whether an UPDATE assigns to a column of the primary key, by value or by expression."""
+    quote = compiled.preparer.quote
+    assigned = compiled.string.partition(" SET ")[2]
+    return any(
+        re.search(rf"(?:^|, ){re.escape(quote(column.name))}=", assigned) for column in table.primary_key.columns
+    )
+
+
+def _pinned(where: ColumnElement[Any] | None, key: Sequence[Column[Any]]) -> dict[Column[Any], BindParameter[Any]]:
+    """For each column of `key` that the outermost AND holds equal to a bind, that bind."""
+    found: dict[Column[Any], BindParameter[Any]] = {}
+    for term in _conjunction(where):
+        if not isinstance(term, BinaryExpression) or not isinstance(term.right, BindParameter):
+            continue
+        if term.operator not in (operators.eq, operators.in_op) or (term.operator is operators.in_op and len(key) > 1):
+            continue
+        for column in key:
+            if isinstance(term.left, Column) and column.shares_lineage(term.left):
+                found[column] = term.right
+    return found
+
+
+def _conjunction(where: ColumnElement[Any] | None) -> list[Any]:
+    if isinstance(where, BooleanClauseList) and where.operator is operators.and_:
+        return [leaf for term in where.clauses for leaf in _conjunction(term)]
+    return [] if where is None else [where]
+
+
+def cascaded_from(table: Table, rule: Literal["ondelete", "onupdate"]) -> set[Table]:
+    """The tables whose rows the database itself changes when rows, or keys, of `table` go."""
+    found: set[Table] = set()
+    ahead = [table]
+    while ahead:
+        parent = ahead.pop().fullname
+        for other in table.metadata.tables.values():
+            if other not in found and any(
+                _follows(constraint, parent, rule) for constraint in other.foreign_key_constraints
+            ):
+                found.add(other)
+                ahead.append(other)
+    return found
+
+
+def _follows(constraint: ForeignKeyConstraint, parent: str, rule: str) -> bool:
+    action = (getattr(constraint, rule) or "NO ACTION").upper()
+    if action in ("NO ACTION", "RESTRICT"):
+        return False
+    return any(element.target_fullname.rpartition(".")[0] == parent for element in constraint.elements)
+
+
+_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
+_LITERAL = re.compile(r"'(?:[^']|'')*'")
+_READING = re.compile(
+    r"[\s(]*(?:SELECT|WITH|VALUES|TABLE|SHOW|EXPLAIN|DESCRIBE|DESC|SET|RESET|PRAGMA|SAVEPOINT|RELEASE|ROLLBACK|BEGIN|START"
+    r"|DECLARE|FETCH|MOVE|CLOSE|LISTEN|UNLISTEN|NOTIFY|LOCK|ANALYZE|VACUUM|CHECKPOINT|DISCARD|USE|KILL|REINDEX)\b",
+    re.IGNORECASE,
+)
+_MODIFYING = re.compile(
+    r"\b(?:INSERT\s+INTO|REPLACE\s+INTO|DELETE\s+FROM|MERGE\s+INTO|UPDATE\s+[^;()]+?\s+SET|TRUNCATE)\b", re.IGNORECASE
+)
+_INTO = re.compile(r"\bINTO\b", re.IGNORECASE)
+_COMMITTING = re.compile(r"\s*(?:COMMIT|END)\b", re.IGNORECASE)
+
+
+@lru_cache(maxsize=2048)
+def _writes_of_text(sql: str) -> Writes:
+    """Nothing for one statement that begins like a read and modifies nothing on the way; else everything.
+
+    A SELECT of a function that writes cannot be told from one of a function that does not: `Cache.touch`.
+    """
+    bare = _bare(sql).strip().rstrip(";")
+    if not bare:
+        return NOTHING
+    if _COMMITTING.match(bare):
+        return COMMIT
+    reads = _READING.match(bare) and ";" not in bare and not _MODIFYING.search(bare) and not _INTO.search(bare)
+    return NOTHING if reads else EVERYTHING
+
+
+def _bare(sql: str) -> str:
+    return _LITERAL.sub("''", _COMMENT.sub(" ", sql))
