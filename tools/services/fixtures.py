@@ -17,7 +17,7 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from typing import LiteralString, TypeVar
+from typing import Any, LiteralString, TypeVar
 
 import psycopg
 import pytest
@@ -27,7 +27,7 @@ from sqlalchemy import URL, NullPool, create_engine, make_url
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
-from tools.services import Missing, Running, Service, running
+from tools.services import Missing, Running, Service, Up, running
 from tools.services.servers import EXTENSIONS
 
 T = TypeVar("T")
@@ -79,8 +79,8 @@ class PostgresServer:
 
 
 @pytest.fixture(scope="session")
-def _postgres_server(services: Running) -> Iterator[PostgresServer | Missing]:
-    answer = services.ask(Service.POSTGRES)
+def _postgres_server(services: Running, pytestconfig: pytest.Config) -> Iterator[PostgresServer | Missing]:
+    answer = _ask(services, Service.POSTGRES, pytestconfig)
     if isinstance(answer, Missing):
         yield answer
         return
@@ -141,10 +141,17 @@ async def pg_async_session(_shared_url: URL | Missing, request: pytest.FixtureRe
 @pytest.fixture(params=[Service.REDIS, Service.VALKEY], ids=str)
 def redis_url(services: Running, request: pytest.FixtureRequest) -> str:
     """`redis://…` of an empty database, once of a Redis and once of a Valkey."""
-    up = _or_skip(services.ask(request.param), request)
+    up = _or_skip(_ask(services, request.param, request.config), request)
     with redis.Redis.from_url(up.url) as client:
         client.flushdb()
     return up.url
+
+
+def _ask(session: Running, service: Service, config: pytest.Config) -> Up | Missing:
+    """The answer, with a download's progress on the terminal instead of in a captured report."""
+    capture: Any = config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        return session.ask(service)
 
 
 def _or_skip(answer: T | Missing, request: pytest.FixtureRequest) -> T:
