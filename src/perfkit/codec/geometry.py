@@ -58,7 +58,12 @@ def _read_wkt(data: bytes) -> WKTElement:
 def _write_shape(value: BaseGeometry) -> ExtType:
     # WKB has no word for a ring that stands alone
     mark = _RING if value.geom_type == "LinearRing" else _OPEN
-    return ext((SHAPE, mark + shapely.to_wkb(value, include_srid=True, byte_order=1, flavor="extended")))
+    data = mark + shapely.to_wkb(value, include_srid=True, byte_order=1, flavor="extended")
+    try:
+        _walk(data, 1, 0)
+    except ValueError as unreadable:
+        raise Unfit(f"it has {unreadable}") from None
+    return ext((SHAPE, data))
 
 
 def _read_shape(data: bytes) -> BaseGeometry:

@@ -54,19 +54,8 @@ def shape_of(annotation: object) -> str:
     Raises:
         UnresolvedAnnotation: as `types_in`.
     """
-    described = sorted(
-        {layout_of(found) for found in _walk(annotation) if isinstance(found, type) and _has_layout(found)}
-    )
-    return "; ".join([_text(annotation), *described])
-
-
-def layout_of(cls: type) -> str:
-    """One class as text: its name, then its fields with their types, or its members."""
-    if issubclass(cls, enum.Enum):
-        inside = ",".join(f"{name}{_value_text(member)}" for name, member in cls.__members__.items())
-    else:
-        inside = ",".join(f"{name}:{_text(kind)}" for name, kind in _fields(cls).items())
-    return f"{name_of(cls)}({inside})"
+    definitions = {_definition(found) for found in _walk(annotation)} - {None}
+    return "; ".join([_text(annotation), *sorted(map(str, definitions))])
 
 
 def name_of(cls: type) -> str:
@@ -92,10 +81,6 @@ def is_namedtuple(cls: type) -> bool:
 
 def _is_listed(cls: type) -> bool:
     return issubclass(cls, enum.Enum) or _is_record(cls) or is_mapped(cls)
-
-
-def _has_layout(cls: type) -> bool:
-    return issubclass(cls, enum.Enum) or _is_record(cls) or typing.is_typeddict(cls)
 
 
 def _is_record(cls: type) -> bool:
@@ -124,10 +109,10 @@ def _parts(annotation: Any) -> Iterable[object]:
             f"the annotation {name!r} is still text: give the class itself, or resolve it with typing.get_type_hints()."
         )
     if isinstance(annotation, typing.TypeVar):
-        return [*annotation.__constraints__, *([annotation.__bound__] if annotation.__bound__ is not None else ())]
+        return [*annotation.__constraints__, annotation.__bound__]
     if isinstance(annotation, typing.NewType):
         return [annotation.__supertype__]
-    if _is_alias(annotation):
+    if _is_named(annotation):
         return [annotation.__value__]
     if isinstance(annotation, list | tuple):
         return annotation
@@ -143,9 +128,9 @@ def _parts(annotation: Any) -> Iterable[object]:
     return ()
 
 
-def _is_alias(annotation: object) -> bool:
-    """True for `type Name = …`, in Python's own flavour or that of typing_extensions."""
-    return type(annotation).__name__ == "TypeAliasType"
+def _is_named(annotation: object) -> bool:
+    """True for what stands for another annotation: a type variable, a NewType, a `type Name = …` of any flavour."""
+    return isinstance(annotation, typing.TypeVar | typing.NewType) or type(annotation).__name__ == "TypeAliasType"
 
 
 def _fields(cls: type) -> Mapping[str, object]:
@@ -170,30 +155,41 @@ def _fields(cls: type) -> Mapping[str, object]:
     return {name: hints.get(name, Any) for name in names}
 
 
+def _definition(found: Any) -> str | None:
+    """What stands behind a name that `_text` writes; None if the name says it all."""
+    if _is_named(found):
+        return f"{found.__name__}={'|'.join(map(_text, _parts(found)))}"
+    if not isinstance(found, type):
+        return None
+    if issubclass(found, enum.Enum):
+        inside = [f"{name}{_value_text(member)}" for name, member in found.__members__.items()]
+    elif _is_record(found) or typing.is_typeddict(found):
+        inside = [f"{name}:{_text(kind)}" for name, kind in _fields(found).items()]
+    else:
+        return None
+    return f"{name_of(found)}({','.join(inside)})"
+
+
 def _text(annotation: Any) -> str:
     """An annotation as text that does not depend on the order in which modules were imported."""
     if annotation is None or annotation is types.NoneType:
         return "None"
     if annotation is Ellipsis:
         return "..."
+    if _is_named(annotation):
+        return str(annotation.__name__)
     if isinstance(annotation, list | tuple):
         return f"[{','.join(map(_text, annotation))}]"
-    if isinstance(annotation, typing.TypeVar | typing.NewType) or _is_alias(annotation):
-        return (
-            f"{annotation.__name__}={'|'.join(map(_text, _parts(annotation)))}"
-            if not _is_alias(annotation)
-            else annotation.__name__
-        )
-    origin = typing.get_origin(annotation)
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
-        return _text(annotation.__origin__)
+        return _text(arguments[0])
     if origin is typing.Literal:
-        return f"Literal[{','.join(sorted(map(repr, typing.get_args(annotation))))}]"
+        return f"Literal[{','.join(sorted(map(repr, arguments)))}]"
     if origin in (typing.Union, types.UnionType):
         # typing caches `list[A | B]` by equality, so the order of the members is that of whoever came first
-        return "|".join(sorted(map(_text, typing.get_args(annotation))))
+        return "|".join(sorted(map(_text, arguments)))
     if origin is not None:
-        return f"{_text(origin)}[{','.join(map(_text, typing.get_args(annotation)))}]"
+        return f"{_text(origin)}[{','.join(map(_text, arguments))}]"
     if isinstance(annotation, type):
         return annotation.__qualname__ if annotation.__module__ == "builtins" else name_of(annotation)
     return str(annotation)
