@@ -112,6 +112,11 @@ class Actor:
     steps: int = 0
     done: bool = False
     waits_for: Future[Any] | None = None
+    primed: bool = False
+
+    def __post_init__(self) -> None:
+        if self.primed:  # to its first step at once: up to there it does nothing that others could see
+            self.context.run(self.coroutine.send, None)
 
     def can_go_on(self) -> bool:
         return not self.done and (self.waits_for is None or self.waits_for.done())

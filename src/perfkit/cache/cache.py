@@ -17,18 +17,19 @@ from perfkit.cache.announce import Announcer
 from perfkit.cache.arrears import Arrears
 from perfkit.cache.cached import Declared, cached, declared_by, refresh_later, refresh_now
 from perfkit.cache.flights import Flights
+from perfkit.cache.keys import digest
 from perfkit.cache.memory import MemoryStore
 from perfkit.cache.policy import Policy, Reason, milliseconds
 from perfkit.cache.read import Filled, Hit, Ports
 from perfkit.cache.redis import RedisStore
-from perfkit.cache.store import Store
+from perfkit.cache.store import InstantStore, Store
 from perfkit.cache.tags import TagSource, cell_key, tags_by_hand
 from perfkit.cache.write import Announced, Writer
 from perfkit.counters import Counters
 from perfkit.errors import CacheDeclarationError, StoreDown
 from perfkit.sqla.commits import around_commits
 from perfkit.sqla.private import in_greenlet
-from perfkit.sqla.sessions import announce_by_hand, carrier_in, engine_of, watch_sessions
+from perfkit.sqla.sessions import announce_by_hand, carrier_in, database_name, engine_of, watch_sessions
 from perfkit.waiting import Blocking, InGreenlet, Suspending, run_now
 from perfkit.wire import TIMEOUT_S, AsyncioWire, BlockingWire, Breaker, GreenletWire, check_url
 
@@ -97,7 +98,7 @@ class Cache:
         self._declared: list[Declared] = []
         self._metadata: list[MetaData] = []
         self._unwatch: dict[Dialect, Callable[[], None]] = {}
-        self._watched: frozenset[Dialect] = frozenset()
+        self._watched: dict[Dialect, str] = {}
         self._ports: dict[str, Ports] | None = None
         self._wires: tuple[BlockingWire, AsyncioWire] | None = None
         self._announcer = Announcer(self._writer, self._count_commit)
@@ -171,11 +172,14 @@ class Cache:
             )
             self._wires = wires
 
-    def watch(self, engine: Engine | AsyncEngine, *metadata: MetaData) -> None:
+    def watch(self, engine: Engine | AsyncEngine, *metadata: MetaData, database: str | None = None) -> None:
         """See every commit on `engine`, and check that the tables which tags name are in `metadata`.
 
         Each engine whose transactions change cached tables must be watched, in every process. A session of
         an engine that is not watched is never answered from the cache.
+
+        `database` names the database in keys; by default its address does, and results of one are never given to
+        sessions of another. Name it where processes reach one database by different addresses.
 
         Raises:
             CacheDeclarationError: not connected, or watching it already.
@@ -192,12 +196,13 @@ class Cache:
         self._metadata = known
         watch_sessions()
         self._unwatch[sync_engine.dialect] = around_commits(sync_engine, self._announcer.before, self._announcer.after)
-        self._watched = frozenset(self._unwatch)
+        self._watched = {**self._watched, sync_engine.dialect: digest(database or database_name(sync_engine))}
 
     def unwatch(self, engine: Engine | AsyncEngine) -> None:
         """Stop seeing the commits of `engine`; its sessions are answered by the database from now on."""
-        take_away = self._unwatch.pop(engine_of(engine).dialect, None)
-        self._watched = frozenset(self._unwatch)
+        dialect = engine_of(engine).dialect
+        take_away = self._unwatch.pop(dialect, None)
+        self._watched = {known: name for known, name in self._watched.items() if known is not dialect}
         if take_away is not None:
             take_away()
 
@@ -229,7 +234,7 @@ class Cache:
     def key_of(self, function: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> str:
         """The key under which this call's result is kept."""
         declared, arguments = declared_by(function, args)
-        return declared.question(declared.keys.bind(*arguments, **kwargs)).key.decode(errors="surrogatepass")
+        return declared.key_of(arguments, kwargs).decode(errors="surrogatepass")
 
     def refresh(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function and keep its result, whatever was kept before. Await it if the function is async."""
@@ -251,7 +256,7 @@ class Cache:
             StoreDown: the store did not take it.
         """
         declared, arguments = declared_by(function, args)
-        key = declared.question(declared.keys.bind(*arguments, **kwargs)).key
+        key = declared.key_of(arguments, kwargs)
         if declared.suspends:
             return self._drop_later(key)
         return bool(run_now(self._store(suspending=False).drop([key])))
@@ -326,16 +331,12 @@ class Cache:
         return self._policy
 
     @property
-    def watched(self) -> frozenset[Dialect]:
+    def watched(self) -> dict[Dialect, str]:
         return self._watched
 
     @property
     def is_off(self) -> bool:
         return id(self) in _off.get()
-
-    @property
-    def is_remote(self) -> bool:
-        return self._wires is not None
 
     def ports(self, *, suspending: bool) -> Ports | None:
         """What a caller of this kind waits on; None while not connected."""
@@ -359,17 +360,18 @@ class Cache:
     # ---- inside
 
     def _use(self, *, blocking: Store, suspending: Store, greenlet: Store) -> None:
+        instant = blocking if isinstance(blocking, InstantStore) else None
         self._ports = {
-            "blocking": Ports(blocking, Blocking(), self._flights, self._arrears),
-            "asyncio": Ports(suspending, Suspending(), self._flights, self._arrears),
-            "greenlet": Ports(greenlet, InGreenlet(), self._flights, self._arrears),
+            "blocking": Ports(blocking, Blocking(), self._flights, self._arrears, instant),
+            "asyncio": Ports(suspending, Suspending(), self._flights, self._arrears, instant),
+            "greenlet": Ports(greenlet, InGreenlet(), self._flights, self._arrears, instant),
         }
 
     def _disconnect(self) -> None:
         for take_away in self._unwatch.values():
             take_away()
         self._unwatch.clear()
-        self._watched = frozenset()
+        self._watched = {}
         if self._wires is not None:
             self._wires[0].close()
         self._ports = self._wires = None

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import cached_property, wraps
 from types import SimpleNamespace
 from typing import Any, Protocol, TypeVar, cast, get_type_hints
 
 from sqlalchemy import Dialect
 
-from perfkit.cache.fill import unfit_to_keep, unfit_to_read, wrote
-from perfkit.cache.keys import KeyMaker
+from perfkit.cache.fill import database_of, unfit_to_keep, unfit_to_read, wrote
+from perfkit.cache.keys import KeyMaker, is_carried
 from perfkit.cache.policy import Policy, Reason
-from perfkit.cache.read import Filled, Hit, Ports, Question, read, refill
+from perfkit.cache.read import Filled, Hit, Ports, Question, judge, read, refill
 from perfkit.cache.tags import Dependencies, TagSource, cell_key
 from perfkit.codec import Codec, shape_of, types_in
 from perfkit.errors import CacheDeclarationError
-from perfkit.sqla.sessions import CARRIED, Carrier, carrier_in
+from perfkit.sqla.sessions import Carrier, carrier_in
 from perfkit.waiting import blocks_a_loop, run_now
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -38,11 +38,12 @@ class Runtime(Protocol):
     @property
     def policy(self) -> Policy: ...
     @property
-    def watched(self) -> frozenset[Dialect]: ...
+    def watched(self) -> Mapping[Dialect, str]:
+        """The databases whose commits are seen, by name."""
+        ...
+
     @property
     def is_off(self) -> bool: ...
-    @property
-    def is_remote(self) -> bool: ...
     def ports(self, *, suspending: bool) -> Ports | None:
         """What a caller of this kind waits on; None while the cache is not connected."""
         ...
@@ -69,13 +70,13 @@ class Declared:
         self.dependencies = Dependencies(tags, self.keys.parameters, self.keys.name)
         self.ttl_ms = ttl_ms
         self._version = version
-        self._fixed: tuple[tuple[str, ...], tuple[bytes, ...], tuple[bytes, ...]] = ((), (), ())
+        self._fixed: tuple[tuple[bytes, ...], tuple[bytes, ...]] | None = None
         self._warned = False
 
     @cached_property
     def prefix(self) -> str:
         stamp = self.keys.stamp(shape_of(self._result), self._version, self.function.__code__)
-        return f"{self.runtime.namespace}:v:{self.keys.name}:{stamp}:"
+        return f"{self.runtime.namespace}:v:{self.keys.name}:{stamp}@"
 
     @cached_property
     def codec(self) -> Codec:
@@ -85,8 +86,8 @@ class Declared:
     def families(self) -> frozenset[str]:
         return self.dependencies.families()
 
-    def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | Reason:
-        """What a protocol run needs; or why the function is called without one.
+    def ask(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, refresh: bool = False) -> Hit | Call | Reason:
+        """A hit that needed no waiting; or what a protocol run needs; or why the function is called without one.
 
         Raises:
             UnkeyableArgument: an argument has no text of its own.
@@ -99,27 +100,53 @@ class Declared:
         if ports is None:
             return Reason.NOT_CONNECTED
         values = self.keys.bind(*args, **kwargs)
-        carriers = [carrier for value in values if isinstance(value, CARRIED) and (carrier := carrier_in(value))]
-        reason = unfit_to_read(carriers, self.families, runtime.watched, runtime.policy.mode)
-        if reason is not None:
-            return reason
-        if not self.suspends and not self._warned and runtime.is_remote and blocks_a_loop():
-            self._warn()
-        return Call(self, args, kwargs, carriers, self.question(values), ports)
+        carriers = carriers_in(values)
+        database = self._database(carriers)
+        if isinstance(database, Reason):
+            return database
+        unfit = unfit_to_read(carriers, self.families)
+        if unfit is not None:
+            return unfit
+        question = self._question(values, database)
+        if ports.instant is None:
+            if not self.suspends and not self._warned and blocks_a_loop():
+                self._warn()
+        elif not refresh and not ports.arrears:
+            found = judge(question, ports.instant.read_now((question.key, *question.cells)), self.codec)
+            if isinstance(found, Hit):
+                return found
+        return Call(self, args, kwargs, carriers, question, ports)
 
-    def question(self, values: Sequence[Any]) -> Question:
-        """The key and the cells of one call."""
-        key = (self.prefix + self.keys.text_of(values)).encode(errors="surrogatepass")
-        policy = self.runtime.policy
-        if policy.mode == "ttl":
-            return Question(key, (), (), self.ttl_ms, policy.max_bytes)
-        tags = self.dependencies.of(lambda: dict(zip(self.keys.parameters, values, strict=True)))
-        names, packed, cells = self._fixed
-        if names is not tags:
-            namespace = self.runtime.namespace
-            packed, cells = tuple(t.encode() for t in tags), tuple(cell_key(namespace, t) for t in tags)
-            self._fixed = tags, packed, cells
-        return Question(key, packed, cells, self.ttl_ms, policy.max_bytes)
+    def key_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        """The key of one call.
+
+        Raises:
+            CacheDeclarationError: it has none, because nobody watches the engine that it would read.
+        """
+        values = self.keys.bind(*args, **kwargs)
+        database = self._database(carriers_in(values))
+        if isinstance(database, Reason):
+            raise CacheDeclarationError(f"{self.keys.name} has no key here: {database.value}. Call watch() first.")
+        return self._question(values, database).key
+
+    def _database(self, carriers: Sequence[Carrier]) -> str | Reason:
+        watched = self.runtime.watched
+        return database_of(carriers, self.dependencies.tables, watched) if watched else Reason.NOT_WATCHED
+
+    def _question(self, values: Sequence[Any], database: str) -> Question:
+        key = f"{self.prefix}{database}:{self.keys.text_of(values)}".encode(errors="surrogatepass")
+        tags, cells = self._fixed or self._tags_and_cells(values)
+        return Question(key, tags, cells, self.ttl_ms, self.runtime.policy.max_bytes)
+
+    def _tags_and_cells(self, values: Sequence[Any]) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+        if self.runtime.policy.mode == "ttl":
+            self._fixed = (), ()
+            return self._fixed
+        tags = self.dependencies.of(dict(zip(self.keys.parameters, values, strict=True)))
+        found = tuple(tag.encode() for tag in tags), tuple(cell_key(self.runtime.namespace, tag) for tag in tags)
+        if self.dependencies.are_fixed:
+            self._fixed = found
+        return found
 
     @cached_property
     def _result(self) -> object:
@@ -145,10 +172,15 @@ class Declared:
         )
 
 
+def carriers_in(values: Sequence[Any]) -> list[Carrier]:
+    """The sessions and connections among the arguments."""
+    return [carrier for value in values if is_carried(value) and (carrier := carrier_in(value)) is not None]
+
+
 class Call:
     """One call of a cached function: its question, and the function itself for when the answer is not there."""
 
-    __slots__ = ("_args", "_carriers", "_declared", "_kwargs", "_unfit", "ports", "question")
+    __slots__ = ("_args", "_carriers", "_declared", "_kwargs", "_ports", "_question", "_unfit")
 
     def __init__(
         self,
@@ -161,13 +193,21 @@ class Call:
     ) -> None:
         self._declared, self._args, self._kwargs, self._carriers = declared, args, kwargs, carriers
         self._unfit: Reason | None = None
-        self.question, self.ports = question, ports
+        self._question, self._ports = question, ports
 
-    def load(self) -> Any:
+    def read(self) -> Coroutine[Any, Any, Hit | Filled]:
+        """The read protocol of this call, yet to be run."""
+        return read(self._question, self._load, self._may_keep, self._declared.codec, self._ports)
+
+    def refill(self) -> Coroutine[Any, Any, Filled]:
+        """The same without looking for an entry."""
+        return refill(self._question, self._load, self._may_keep, self._declared.codec, self._ports)
+
+    def _load(self) -> Any:
         self._unfit = unfit_to_keep(self._carriers, self._declared.families)
         return self._declared.function(*self._args, **self._kwargs)
 
-    def may_keep(self) -> Reason | None:
+    def _may_keep(self) -> Reason | None:
         if self._unfit is None and any(wrote(carrier, self._declared.families) for carrier in self._carriers):
             return Reason.LOADER_WROTE
         return self._unfit
@@ -182,23 +222,17 @@ def cached(function: F, runtime: Runtime, *, tags: Iterable[TagSource], ttl_ms: 
 
     @wraps(function)
     def blocking(*args: Any, **kwargs: Any) -> Any:
-        call = declared.call(args, kwargs)
-        if isinstance(call, Reason):
-            runtime.count(call)
-            return function(*args, **kwargs)
-        answer = run_now(read(call.question, call.load, call.may_keep, declared.codec, call.ports))
+        asked = declared.ask(args, kwargs)
+        answer = run_now(asked.read()) if isinstance(asked, Call) else asked
         runtime.count(answer)
-        return answer.value
+        return function(*args, **kwargs) if isinstance(answer, Reason) else answer.value
 
     @wraps(function)
     async def suspending(*args: Any, **kwargs: Any) -> Any:
-        call = declared.call(args, kwargs)
-        if isinstance(call, Reason):
-            runtime.count(call)
-            return await function(*args, **kwargs)
-        answer = await read(call.question, call.load, call.may_keep, declared.codec, call.ports)
+        asked = declared.ask(args, kwargs)
+        answer = await asked.read() if isinstance(asked, Call) else asked
         runtime.count(answer)
-        return answer.value
+        return await function(*args, **kwargs) if isinstance(answer, Reason) else answer.value
 
     wrapper = suspending if declared.suspends else blocking
     setattr(wrapper, _DECLARED, declared)
@@ -221,21 +255,15 @@ def declared_by(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[De
 
 def refresh_now(declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Load in any case and keep the result; for sync functions."""
-    call = declared.call(args, kwargs)
-    if isinstance(call, Reason):
-        declared.runtime.count(call)
-        return declared.function(*args, **kwargs)
-    answer = run_now(refill(call.question, call.load, call.may_keep, declared.codec, call.ports))
+    asked = declared.ask(args, kwargs, refresh=True)
+    answer = run_now(asked.refill()) if isinstance(asked, Call) else asked
     declared.runtime.count(answer)
-    return answer.value
+    return declared.function(*args, **kwargs) if isinstance(answer, Reason) else answer.value
 
 
 async def refresh_later(declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """`refresh_now` for async functions."""
-    call = declared.call(args, kwargs)
-    if isinstance(call, Reason):
-        declared.runtime.count(call)
-        return await declared.function(*args, **kwargs)
-    answer = await refill(call.question, call.load, call.may_keep, declared.codec, call.ports)
+    asked = declared.ask(args, kwargs, refresh=True)
+    answer = await asked.refill() if isinstance(asked, Call) else asked
     declared.runtime.count(answer)
-    return answer.value
+    return await declared.function(*args, **kwargs) if isinstance(answer, Reason) else answer.value

@@ -1,13 +1,11 @@
 """Entries: a payload and the versions it was loaded under, as bytes.
 
-    [1, payload, [tag, version, tag, version, …]]      msgpack; the payload is the codec's own bytes
+    [1, payload, [version, version, …], [tag, tag, …]]      msgpack; the payload is the codec's own bytes
 
 Whoever can write to the store can write anything here, so nothing is believed but what compares equal.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import msgpack
 
@@ -17,24 +15,21 @@ from perfkit.errors import Unreadable
 FORMAT = 1
 
 
-def seal(payload: bytes, tags: Sequence[bytes], versions: Sequence[Version]) -> bytes:
+def seal(payload: bytes, tags: tuple[bytes, ...], versions: tuple[Version, ...]) -> bytes:
     """The bytes of an entry."""
-    flat = [part for pair in zip(tags, versions, strict=True) for part in pair]
-    packed: bytes = msgpack.packb([FORMAT, payload, flat])
+    packed: bytes = msgpack.packb((FORMAT, payload, versions, tags))
     return packed
 
 
-def payload_of(raw: bytes, tags: Sequence[bytes], versions: Sequence[Version | None]) -> bytes | None:
+def payload_of(raw: bytes, tags: tuple[bytes, ...], versions: tuple[Version | None, ...]) -> bytes | None:
     """The payload, if `raw` was stored under these versions of these tags; else None.
 
     Raises:
         Unreadable: `raw` is not an entry at all.
     """
     try:
-        form, payload, flat = msgpack.unpackb(raw)
-        if form != FORMAT or not isinstance(payload, bytes) or len(flat) != 2 * len(tags):
-            return None
-        if flat[1::2] != list(versions) or flat[0::2] != list(tags):
+        form, payload, its_versions, its_tags = msgpack.unpackb(raw, use_list=False)
+        if form != FORMAT or its_versions != versions or its_tags != tags or type(payload) is not bytes:
             return None
     except Exception as strange:
         # anything may stand in a store, and msgpack names no common base for what it raises

@@ -7,36 +7,51 @@ transaction itself wrote is not committed. Both are found here, without I/O.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from sqlalchemy import Dialect
+from sqlalchemy import Dialect, Table
 
-from perfkit.cache.policy import Mode, Reason
+from perfkit.cache.policy import Reason
 from perfkit.cache.tags import family_of
 from perfkit.sqla.sessions import (
     Carrier,
     changes_of,
-    dialects_of,
     has_pending,
     holds_entities_of,
+    places_of,
     reads_from_snapshot,
 )
 
 
-def unfit_to_read(
-    carriers: Sequence[Carrier], families: Collection[str], watched: Collection[Dialect], mode: Mode
-) -> Reason | None:
+def unfit_to_read(carriers: Sequence[Carrier], families: Collection[str]) -> Reason | None:
     """Why the database must answer; None when the cache may."""
-    if mode != "ttl" and not watched:
-        return Reason.NOT_WATCHED
     for carrier in carriers:
-        if mode != "ttl" and any(dialect not in watched for dialect in dialects_of(carrier)):
-            return Reason.NOT_WATCHED
+        # A session with something to flush has begun: add() does it, and so does a changed attribute.
+        if not carrier.in_transaction():
+            continue
         if wrote(carrier, families):
             return Reason.OWN_WRITES
         if reads_from_snapshot(carrier):
             return Reason.SNAPSHOT
     return None
+
+
+def database_of(carriers: Sequence[Carrier], tables: Sequence[Table], watched: Mapping[Dialect, str]) -> str | Reason:
+    """What tells the databases that the carriers read from others, as a part of the key.
+
+    NOT_WATCHED if one of them is not `watched`, or if a session cannot say where it reads.
+    """
+    names: list[str] = []
+    for carrier in carriers:
+        places = places_of(carrier, tables)
+        if places is None:
+            return Reason.NOT_WATCHED
+        for place in places:
+            name = watched.get(place.dialect)
+            if name is None:
+                return Reason.NOT_WATCHED
+            names.append(name + place.schemas)
+    return "".join(dict.fromkeys(names))
 
 
 def unfit_to_keep(carriers: Sequence[Carrier], families: Collection[str]) -> Reason | None:

@@ -36,6 +36,9 @@ class MemoryStore:
         self._max_bytes, self._max_cells = max_bytes, max_cells
 
     async def read(self, keys: Sequence[bytes]) -> Seen:
+        return self.read_now(keys)
+
+    def read_now(self, keys: Sequence[bytes]) -> Seen:
         with self._lock:
             return Seen([self._get(key) for key in keys], self._epoch)
 
@@ -96,7 +99,9 @@ class MemoryStore:
         cell = self._cells.get(key)
         if cell is not None:
             self._cells.move_to_end(key)
-            return None if cell_states.is_overdue(cell, self._now_ms()) else cell
+            if cell.startswith(cell_states.DIRTY) and cell_states.is_overdue(cell, self._now_ms()):
+                return None
+            return cell
         held = self._entries.get(key)
         if held is None:
             return None

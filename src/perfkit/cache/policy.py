@@ -88,7 +88,7 @@ class Reason(Enum):
 
     OFF = "inside `with cache.off()`"
     NOT_CONNECTED = "the cache was not connected"
-    NOT_WATCHED = "nobody watches the engine of the session, so its commits would not be seen"
+    NOT_WATCHED = "nobody watches the engine of the session, so its commits would not be seen, or it cannot say which"
     STORE_DOWN = "the store did not answer, or refused"
     UNSETTLED = "an earlier commit could not be told to the store yet"
     OWN_WRITES = "the session's transaction has written, or is about to write, what the function reads"

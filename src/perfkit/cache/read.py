@@ -21,7 +21,6 @@ This file knows no client, loop, thread or session. Proof: tests/protocol/test_i
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, cast
 
 from perfkit.cache.arrears import Arrears
@@ -29,13 +28,12 @@ from perfkit.cache.cells import Version, version_of
 from perfkit.cache.entries import payload_of, seal
 from perfkit.cache.flights import Flights, NoLanding
 from perfkit.cache.policy import Reason
-from perfkit.cache.store import Store
+from perfkit.cache.store import InstantStore, Seen, Store
 from perfkit.errors import StoreDown, Unreadable
 from perfkit.waiting import Waiting
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """One call of a cached function, as the store knows it. `cells` and `tags` go in the same order."""
 
     key: bytes
@@ -43,6 +41,9 @@ class Question:
     cells: tuple[bytes, ...]
     ttl_ms: int
     max_bytes: int
+
+
+Versions = tuple[Version, ...]
 
 
 class Packing(Protocol):
@@ -53,12 +54,13 @@ class Packing(Protocol):
 
 
 class Ports(NamedTuple):
-    """What a protocol run waits on, and the state that callers share."""
+    """What a protocol run waits on, and the state that callers share. `instant` is the store, if it never waits."""
 
     store: Store
     waiting: Waiting
     flights: Flights
     arrears: Arrears
+    instant: InstantStore | None = None
 
 
 class Hit(NamedTuple):
@@ -119,11 +121,15 @@ async def refill(question: Question, load: Load, may_keep: MayKeep, packing: Pac
     return Filled(value, unkept)
 
 
-async def _look(question: Question, store: Store, packing: Packing) -> Hit | tuple[list[Version] | None, Reason | None]:
+async def _look(question: Question, store: Store, packing: Packing) -> Hit | tuple[Versions | None, Reason | None]:
     """A hit; or the capture (None if a cell has no version) and what was wrong with the entry, if anything."""
-    seen = await store.read((question.key, *question.cells))
-    versions = [version_of(cell, seen.epoch) for cell in seen.values[1:]]
-    raw = seen.values[0]
+    return judge(question, await store.read((question.key, *question.cells)), packing)
+
+
+def judge(question: Question, seen: Seen, packing: Packing) -> Hit | tuple[Versions | None, Reason | None]:
+    """What the entry and the cells, as they were seen, amount to; in the terms of `_look`."""
+    raw, *cells = seen.values
+    versions = tuple([version_of(cell, seen.epoch) for cell in cells])
     odd = None
     if raw is not None:
         try:
@@ -132,18 +138,18 @@ async def _look(question: Question, store: Store, packing: Packing) -> Hit | tup
                 return Hit(packing.unpack(payload))
         except Unreadable:
             odd = Reason.UNREADABLE
-    return (None if None in versions else cast("list[Version]", versions)), odd
+    return (None if None in versions else cast(Versions, versions)), odd
 
 
-async def _ensure(question: Question, store: Store) -> list[Version] | None:
+async def _ensure(question: Question, store: Store) -> Versions | None:
     seen = await store.ensure(question.cells)
-    versions = [version_of(cell, seen.epoch) for cell in seen.values]
-    return None if None in versions else cast("list[Version]", versions)
+    versions = tuple(version_of(cell, seen.epoch) for cell in seen.values)
+    return None if None in versions else cast(Versions, versions)
 
 
 async def _fly(
     question: Question,
-    versions: list[Version],
+    versions: Versions,
     load: Load,
     may_keep: MayKeep,
     packing: Packing,
@@ -165,7 +171,7 @@ async def _fly(
 
 
 async def _load_and_keep(
-    question: Question, versions: list[Version], load: Load, may_keep: MayKeep, packing: Packing, ports: Ports
+    question: Question, versions: Versions, load: Load, may_keep: MayKeep, packing: Packing, ports: Ports
 ) -> tuple[Any, tuple[bytes | NoLanding, Reason | None]]:
     value = await ports.waiting.call(load)
     payload = packing.pack(value)

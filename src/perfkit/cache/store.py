@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 
 class Seen(NamedTuple):
@@ -42,4 +42,13 @@ class Store(Protocol):
 
     async def drop(self, keys: Sequence[bytes]) -> int:
         """Forget entries; how many there were."""
+        ...
+
+
+@runtime_checkable
+class InstantStore(Store, Protocol):
+    """A store that never waits: a hit is answered before a coroutine is made."""
+
+    def read_now(self, keys: Sequence[bytes]) -> Seen:
+        """`read`, at once."""
         ...

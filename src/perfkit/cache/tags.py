@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,13 +115,13 @@ class Dependencies:
         self._classes: list[type | Table] = []
         self._templates: list[TagTemplate] = []
         self._tables: dict[str, Table] = {}
+        self._known: tuple[Table, ...] = ()
         for source in sources:
             if isinstance(source, str):
                 self._templates.append(self._checked(template(source), parameters))
             else:
                 tables_of(source)
                 self._classes.append(source)
-        self._static: tuple[str, ...] | None = None
 
     def check(self, metadata: Sequence[MetaData]) -> None:
         """Look up every table that a string names.
@@ -146,19 +146,24 @@ class Dependencies:
                     f"{tag.family} has {wanted}: {', '.join(c.name for c in table.primary_key.columns)}."
                 )
             self._tables[tag.family] = table
+        self._known = tuple(known[name] for name in sorted(self.families()) if name in known)
 
-    def of(self, arguments: Callable[[], Mapping[str, object]]) -> tuple[str, ...]:
+    def of(self, arguments: Mapping[str, object]) -> tuple[str, ...]:
         """The tags of one call, `*` first, each once."""
-        if self._static is not None:
-            return self._static
-        plain = [EVERYTHING, *(name for source in self._classes for name in tables_of(source))]
-        needs_arguments = any(tag.kind and tag.parameters for tag in self._templates)
-        values = arguments() if needs_arguments else {}
-        plain += [tag for each in self._templates for tag in each.fill(values, self._tables.get(each.family))]
-        tags = tuple(dict.fromkeys(plain))
-        if not needs_arguments:
-            self._static = tags
-        return tags
+        tags = [EVERYTHING, *(name for source in self._classes for name in tables_of(source))]
+        for each in self._templates:
+            tags += each.fill(arguments, self._tables.get(each.family))
+        return tuple(dict.fromkeys(tags))
+
+    @property
+    def tables(self) -> Sequence[Table]:
+        """The tables among them, as far as they are known: after `check`."""
+        return self._known
+
+    @property
+    def are_fixed(self) -> bool:
+        """Whether they are the same for every call."""
+        return not any(tag.parameters for tag in self._templates)
 
     def families(self) -> frozenset[str]:
         """The tables and names that the tags belong to."""

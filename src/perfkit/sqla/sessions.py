@@ -5,10 +5,13 @@ Nothing here does I/O: connections are remembered when the session begins on the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import uuid4
 
 from sqlalchemy import Connection, Dialect, Engine, Table, event
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_scoped_session
 from sqlalchemy.orm import Session, scoped_session
 
@@ -21,6 +24,7 @@ Carrier = Session | Connection
 CARRIED = (Session, AsyncSession, scoped_session, async_scoped_session, Connection, AsyncConnection)
 """Types of arguments that are carried and never part of a key."""
 
+_ADDRESS = frozenset({"host", "port", "dbname", "database", "service", "unix_socket"})
 _CONNECTIONS, _BY_HAND = "perfkit.connections", "perfkit.by_hand"
 _SNAPSHOTS = frozenset({"REPEATABLE READ", "SERIALIZABLE", "SNAPSHOT"})
 
@@ -41,13 +45,55 @@ def engine_of(engine: Engine | AsyncEngine) -> Engine:
     return engine.sync_engine if isinstance(engine, AsyncEngine) else engine
 
 
-def dialects_of(carrier: Carrier) -> Iterator[Dialect]:
-    """The dialects that `carrier` is known to speak; an engine made by `execution_options` shares its parent's."""
-    for connection in connections_of(carrier):
-        yield connection.dialect
-    bind = carrier.bind if isinstance(carrier, Session) else None
-    if bind is not None:
-        yield bind.dialect
+class Place(NamedTuple):
+    """Where a session would read a table: a database, under a map of schema names if there is one."""
+
+    dialect: Dialect
+    schemas: str
+
+
+def places_of(carrier: Carrier, tables: Sequence[Table]) -> list[Place] | None:
+    """Where `carrier` reads `tables`; None if it cannot say before it does.
+
+    Engines made by `execution_options` share the dialect of their parent.
+    """
+    if isinstance(carrier, Connection):
+        return [_place(carrier)]
+    binds = _binds_of(carrier, tables)
+    if binds is None:
+        return None
+    open_on = {connection.dialect: connection for connection in connections_of(carrier)}
+    return [_place(open_on.get(bind.dialect, bind)) for bind in binds]
+
+
+def _binds_of(session: Session, tables: Sequence[Table]) -> list[Engine | Connection] | None:
+    plain = type(session).get_bind is Session.get_bind and not session.binds
+    if plain:
+        return None if session.bind is None else [session.bind]
+    try:
+        if not tables:
+            return [session.get_bind()]
+        return [session.get_bind(clause=table) for table in tables]
+    except SQLAlchemyError:
+        return None
+
+
+def _place(bind: Engine | Connection) -> Place:
+    schemas = bind.get_execution_options().get("schema_translate_map")
+    return Place(bind.dialect, "" if not schemas else repr(sorted(schemas.items(), key=repr)))
+
+
+def database_name(engine: Engine) -> str:
+    """What tells the database of `engine` from others, in every process: its address, without driver and user.
+
+    Something unique in this process where the URL does not say: SQLite in memory, an engine with a `creator`.
+    """
+    url = engine.url
+    if url.get_backend_name() == "sqlite":
+        path = url.database
+        return f"sqlite {Path(path).absolute()}" if path and ":memory:" not in path else f"sqlite {uuid4()}"
+    address = [url.host, url.port, url.database, sorted((key, url.query[key]) for key in url.query if key in _ADDRESS)]
+    return f"{url.get_backend_name()} {address}" if any(address) else f"{url.get_backend_name()} {uuid4()}"
 
 
 def connections_of(carrier: Carrier) -> list[Connection]:

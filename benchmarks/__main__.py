@@ -1,0 +1,28 @@
+"""Measure perfkit: `python -m benchmarks [NAME …] [--json FILE] [--quick]`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from benchmarks import cache
+
+BENCHMARKS = {"cache": cache.run}
+
+
+def main() -> None:
+    """Run the benchmarks that the command line names."""
+    parser = argparse.ArgumentParser(prog="benchmarks", description="Measure perfkit against floors and peers.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(BENCHMARKS)}; all by default")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds: does it run, not how fast")
+    options = parser.parse_args()
+    if unknown := set(options.names) - set(BENCHMARKS):
+        parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are: {', '.join(BENCHMARKS)}")
+    figures = {name: BENCHMARKS[name](quick=options.quick) for name in options.names or BENCHMARKS}
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+main()

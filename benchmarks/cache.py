@@ -1,0 +1,209 @@
+"""A hit, and a commit, against their floors and against dogpile.cache, cashews and aiocache.
+
+The floors: a dict look-up for memory, GET and msgpack's unpackb for Redis, the same commit without a cache for
+writes. The peers keep what they keep by default and are asked for one key; none of them looks at versions, so
+none notices a write that nobody told it of.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import aiocache
+import cashews
+import msgpack
+import redis
+import redis.asyncio
+from aiocache.serializers import PickleSerializer
+from dogpile.cache import make_region
+from sqlalchemy import Engine, create_engine, func, update
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from benchmarks.rounds import Contender, Figure, measure, show
+from perfkit import Cache, Policy
+from perfkit.cache.policy import Mode
+from tools import services
+
+VALUE: dict[str, int | str] = {f"status_{i}": i * 7 for i in range(20)} | {"city": "Helsinki", "unit": "kg"}
+
+
+class Base(DeclarativeBase):
+    """The benchmark's models."""
+
+
+class Bin(Base):
+    """One row of which is changed."""
+
+    __tablename__ = "bins"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+
+
+def run(*, quick: bool) -> dict[str, Any]:
+    """Print and return the tables `hits` and `commits`."""
+    rounds = 3 if quick else 15
+    with ExitStack() as stack:
+        up = stack.enter_context(services.running())
+        engine = create_engine("sqlite://")
+        Base.metadata.create_all(engine)
+        url = up.redis_url
+        if url is None:
+            print("No Redis to be had: only memory is measured.", file=sys.stderr)
+        hits = show("A hit: a dict of 22 values", _hits(engine, url, rounds))
+        commits = show("A commit of one changed row, SQLite in memory", _commits(url, rounds))
+        engine.dispose()
+    return {"hits": hits, "commits": commits}
+
+
+def _hits(engine: Engine, url: str | None, rounds: int) -> list[Figure]:
+    store: dict[str, dict[str, int | str]] = {"stats:7": VALUE}
+    ours = _perfkit("memory://", engine)
+    session = Session(engine)
+    floor = "dict look-up"
+    contenders = [
+        Contender(name=floor, floor=floor, once=lambda: store["stats:7"], calls=20_000),
+        Contender(name="perfkit memory", floor=floor, once=lambda: ours[1](7), calls=3_000),
+        Contender(name="perfkit memory, with a session", floor=floor, once=lambda: ours[2](session, 7), calls=3_000),
+        Contender(name="perfkit memory, async", floor=floor, once=lambda: ours[3](7), calls=3_000, suspends=True),
+        *_memory_peers(),
+    ]
+    if url is not None:
+        contenders += _redis_contenders(url, engine)
+    try:
+        return measure(contenders, rounds=rounds)
+    finally:
+        session.close()
+        ours[0].close()
+
+
+def _perfkit(url: str, engine: Engine) -> tuple[Cache, Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
+    cache = Cache("bench", Policy(ttl=900))
+
+    @cache.query(tags="bins")
+    def plain(organization_id: int) -> dict[str, int | str]:
+        return dict(VALUE)
+
+    @cache.query(tags="bins")
+    def with_session(session: Session, organization_id: int) -> dict[str, int | str]:
+        return dict(VALUE)
+
+    @cache.query(tags="bins")
+    async def suspending(organization_id: int) -> dict[str, int | str]:
+        return dict(VALUE)
+
+    cache.connect(url)
+    cache.watch(engine, Base.metadata)
+    return cache, plain, with_session, suspending
+
+
+def _memory_peers() -> list[Contender]:
+    region = make_region().configure("dogpile.cache.memory")
+
+    @region.cache_on_arguments()
+    def dogpile(organization_id: int) -> dict[str, int | str]:
+        return dict(VALUE)
+
+    krukov = cashews.Cache()
+    krukov.setup("mem://")
+
+    @krukov(ttl="15m", key="stats:{organization_id}")
+    async def cashew(organization_id: int) -> dict[str, int | str]:
+        return dict(VALUE)
+
+    @aiocache.cached(ttl=900, key_builder=lambda f, organization_id: f"stats:{organization_id}")  # type: ignore[untyped-decorator]
+    async def aio(organization_id: int) -> dict[str, int | str]:
+        return dict(VALUE)
+
+    return [
+        Contender(name="dogpile memory", floor="dict look-up", once=lambda: dogpile(7), calls=3_000),
+        Contender(
+            name="cashews memory, async", floor="dict look-up", once=lambda: cashew(7), calls=2_000, suspends=True
+        ),
+        Contender(name="aiocache memory, async", floor="dict look-up", once=lambda: aio(7), calls=2_000, suspends=True),
+    ]
+
+
+def _redis_contenders(url: str, engine: Engine) -> list[Contender]:
+    host, port = url.removeprefix("redis://").partition("/")[0].split(":")
+    blocking = redis.Redis.from_url(url)
+    suspending = redis.asyncio.Redis.from_url(url)
+    blocking.set("floor", msgpack.packb(VALUE))
+
+    def floor() -> Any:
+        return msgpack.unpackb(blocking.get("floor"))
+
+    async def async_floor() -> Any:
+        return msgpack.unpackb(await suspending.get("floor"))
+
+    ours = _perfkit(url, engine)
+    region = make_region().configure("dogpile.cache.redis", arguments={"url": url})
+
+    @region.cache_on_arguments()
+    def dogpile(organization_id: int) -> dict[str, int | str]:
+        return dict(VALUE)
+
+    krukov = cashews.Cache()
+    krukov.setup(url)
+
+    @krukov(ttl="15m", key="stats:{organization_id}")
+    async def cashew(organization_id: int) -> dict[str, int | str]:
+        return dict(VALUE)
+
+    @aiocache.cached(  # type: ignore[untyped-decorator]
+        ttl=900,
+        key_builder=lambda f, organization_id: f"stats:{organization_id}",
+        cache=aiocache.RedisCache,
+        endpoint=host,
+        port=int(port),
+        serializer=PickleSerializer(),
+    )
+    async def aio(organization_id: int) -> dict[str, int | str]:
+        return dict(VALUE)
+
+    name, async_name = "GET and unpackb", "GET and unpackb, async"
+    return [
+        Contender(name=name, floor=name, once=floor, calls=1_000),
+        Contender(name="perfkit Redis", floor=name, once=lambda: ours[1](7), calls=1_000),
+        Contender(name="dogpile Redis", floor=name, once=lambda: dogpile(7), calls=1_000),
+        Contender(name=async_name, floor=async_name, once=async_floor, calls=700, suspends=True),
+        Contender(name="perfkit Redis, async", floor=async_name, once=lambda: ours[3](7), calls=700, suspends=True),
+        Contender(name="cashews Redis, async", floor=async_name, once=lambda: cashew(7), calls=700, suspends=True),
+        Contender(name="aiocache Redis, async", floor=async_name, once=lambda: aio(7), calls=700, suspends=True),
+    ]
+
+
+def _commits(url: str | None, rounds: int) -> list[Figure]:
+    floor = "commit without a cache"
+    contenders = [Contender(name=floor, floor=floor, once=_commit(None, "strict"), calls=200)]
+    ours: list[tuple[str, str | None, Mode]] = [
+        ("perfkit memory, strict", "memory://", "strict"),
+        ("perfkit Redis, strict", url, "strict"),
+        ("perfkit Redis, committed", url, "committed"),
+    ]
+    for name, to, mode in ours:
+        if to is not None:
+            contenders.append(Contender(name=name, floor=floor, once=_commit(to, mode), calls=200))
+    return measure(contenders, rounds=rounds)
+
+
+def _commit(to: str | None, mode: Mode) -> Callable[[], None]:
+    """One transaction on a database of its own, in memory: what a disk adds would hide what the cache does."""
+    engine = create_engine("sqlite://")
+    Base.metadata.create_all(engine)
+    with Session(engine) as session:
+        session.add(Bin(id=1, name="glass"))
+        session.commit()
+    if to is not None:
+        cache = Cache("bench", Policy(mode=mode))
+        cache.connect(to)
+        cache.watch(engine, Base.metadata)
+
+    def once() -> None:
+        with Session(engine) as session:
+            session.execute(update(Bin).where(Bin.id == 1).values(name=func.upper("glass")))
+            session.commit()
+
+    return once
