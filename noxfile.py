@@ -22,11 +22,16 @@ if __name__ == "__main__":
 import hashlib
 import os
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 import nox
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))  # nox reads this file by path
+
+from tools import services  # noqa: E402 - found through the line above
+
 EXAMPLE = HERE / "examples/wastemgmt"
 PYTHON_FOLDERS = ("src", "examples", "tools", "tests", "benchmarks", "docs", "noxfile.py", "conftest.py")
 TYPED = ("src", "examples/wastemgmt/wastemgmt", "tools", "benchmarks", "tests/typing", "noxfile.py", "conftest.py")
@@ -47,7 +52,10 @@ if not os.access(Path.home(), os.W_OK):  # such as that of the user nobody
 def demo(session: nox.Session) -> None:
     """Run the example service before and after perfkit; `-- --postgres` for PostGIS and Redis."""
     _install(session, "demo")
-    session.run("python", "-m", "wastemgmt", "demo", *session.posargs)
+    options = [option for option in session.posargs if option != "--postgres"]
+    with services.running() as up:
+        urls = _named_for_the_service(session, up) if "--postgres" in session.posargs else {}
+        session.run("python", "-m", "wastemgmt", "demo", *options, env=urls)
 
 
 @nox.session
@@ -61,7 +69,7 @@ def tests(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Check types with mypy --strict and with pyright."""
     _install(session, "types")
-    typed = [path for path in TYPED if (HERE / path).exists()]
+    typed = _with_code(TYPED)
     session.run("mypy", *typed)
     session.run("pyright", *typed)
 
@@ -70,7 +78,7 @@ def types(session: nox.Session) -> None:
 def lint(session: nox.Session) -> None:
     """Check style and formatting."""
     _install(session, "lint")
-    code = [path for path in PYTHON_FOLDERS if (HERE / path).exists()]
+    code = _with_code(PYTHON_FOLDERS)
     session.run("ruff", "check", "--output-format=concise", *session.posargs, *code)
     session.run("ruff", "format", "--check", *code)
 
@@ -103,6 +111,16 @@ def lock(session: nox.Session) -> None:
         )
 
 
+def _named_for_the_service(session: nox.Session, up: services.Running) -> dict[str, str]:
+    """PostgreSQL and Redis, started now, under the names by which the example service reads them."""
+    names = {services.Service.POSTGRES: "WASTEMGMT_DATABASE_URL", services.Service.REDIS: "WASTEMGMT_CACHE_URL"}
+    answers = {name: up.ask(service) for service, name in names.items()}
+    missing = [str(answer) for answer in answers.values() if isinstance(answer, services.Missing)]
+    if missing:
+        session.error(*missing)
+    return {name: answer.url for name, answer in answers.items() if isinstance(answer, services.Up)}
+
+
 def _install(session: nox.Session, group: str) -> None:
     """Make the session's environment what requirements/{group}.txt says, with our own code as it is in this clone."""
     session.env["PYTHONPATH"] = None  # nox itself was found through it
@@ -119,6 +137,11 @@ def _install(session: nox.Session, group: str) -> None:
         editable = [part for path in ours for part in ("-e", str(path))]
         session.install("--quiet", "--no-deps", "--no-build-isolation", *editable, env=environment)
     stamp.write_text(wanted)
+
+
+def _with_code(paths: Iterable[str]) -> list[str]:
+    """Files, and folders that hold any: mypy refuses an empty one."""
+    return [path for path in paths if (HERE / path).is_file() or any((HERE / path).rglob("*.py"))]
 
 
 def _is_project(folder: Path) -> bool:
