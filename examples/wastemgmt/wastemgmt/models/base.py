@@ -1,0 +1,113 @@
+"""What all tables share: a key, who changed it and when, soft delete, a version against lost updates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from sqlalchemy import DateTime, Dialect, ForeignKey, MetaData, Select, TypeDecorator, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column, relationship
+
+if TYPE_CHECKING:
+    from wastemgmt.models.user import User
+
+NAMES = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """An aware datetime in UTC. SQLite has no time zones, so there it is kept without one."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value!r} has no time zone")
+        return value.astimezone(UTC).replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def now() -> datetime:
+    """This moment, in UTC."""
+    return datetime.now(UTC)
+
+
+class Base(DeclarativeBase):
+    """Everything has an integer key."""
+
+    metadata = MetaData(naming_convention=NAMES)
+    type_annotation_map: ClassVar[dict[Any, Any]] = {datetime: UtcTime}
+
+    id: Mapped[int] = mapped_column(primary_key=True, sort_order=-10)
+
+
+class Audited:
+    """When a row was made and changed, and by whom. The users are loaded only where somebody asks for them."""
+
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now(), sort_order=90)
+    updated_at: Mapped[datetime] = mapped_column(
+        server_default=func.now(), onupdate=lambda: datetime.now(UTC), sort_order=91
+    )
+    created_by_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"), sort_order=92)
+    updated_by_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"), sort_order=93)
+
+    @declared_attr
+    @classmethod
+    def created_by(cls) -> Mapped[User | None]:
+        return relationship(
+            "User", foreign_keys=lambda: cls.created_by_id, remote_side="User.id", lazy="select", viewonly=True
+        )
+
+    @declared_attr
+    @classmethod
+    def updated_by(cls) -> Mapped[User | None]:
+        return relationship(
+            "User", foreign_keys=lambda: cls.updated_by_id, remote_side="User.id", lazy="select", viewonly=True
+        )
+
+
+class Kept(Audited):
+    """Rows that are never deleted, only marked so, and of which two editors cannot overwrite each other's change."""
+
+    deleted_at: Mapped[datetime | None] = mapped_column(sort_order=94)
+    version: Mapped[int] = mapped_column(default=1, server_default="1", sort_order=95)
+
+    @declared_attr.directive
+    @classmethod
+    def __mapper_args__(cls) -> dict[str, Any]:
+        return {"version_id_col": cls.version}
+
+    @classmethod
+    def alive(cls) -> Select[Self]:
+        """Rows that are not deleted, in the order of their keys."""
+        return select(cls).where(cls.deleted_at.is_(None)).order_by(cls.id)  # type: ignore[attr-defined]
+
+    @classmethod
+    async def get(cls, session: AsyncSession, key: int) -> Self | None:
+        """The row; None if there is none, or it was deleted."""
+        found = await session.get(cls, key)
+        return found if found is not None and found.deleted_at is None else None
+
+    @classmethod
+    async def page(cls, session: AsyncSession, *, limit: int, offset: int = 0, **equal: Any) -> Sequence[Self]:
+        """Rows `offset` to `offset + limit` of those whose columns equal what is given; None means any."""
+        wanted = {name: value for name, value in equal.items() if value is not None}
+        return (await session.scalars(cls.alive().filter_by(**wanted).limit(limit).offset(offset))).all()
+
+    def delete(self) -> None:
+        """Mark as deleted."""
+        self.deleted_at = now()
