@@ -62,8 +62,16 @@ class Audited:
     updated_at: Mapped[datetime] = mapped_column(
         server_default=func.now(), onupdate=lambda: datetime.now(UTC), sort_order=91
     )
-    created_by_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"), sort_order=92)
-    updated_by_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"), sort_order=93)
+
+    @declared_attr
+    @classmethod
+    def created_by_id(cls) -> Mapped[int | None]:
+        return mapped_column(_user_key(cls), sort_order=92)
+
+    @declared_attr
+    @classmethod
+    def updated_by_id(cls) -> Mapped[int | None]:
+        return mapped_column(_user_key(cls), sort_order=93)
 
     @declared_attr
     @classmethod
@@ -78,6 +86,11 @@ class Audited:
         return relationship(
             "User", foreign_keys=lambda: cls.updated_by_id, remote_side="User.id", lazy="select", viewonly=True
         )
+
+
+def _user_key(owner: type[Any]) -> ForeignKey:
+    # users refer to organizations and organizations, by these columns, to users: one of the two has to come later
+    return ForeignKey("users.id", use_alter=owner.__tablename__ == "organizations")
 
 
 class Kept(Audited):
