@@ -26,7 +26,7 @@ class Customer(Kept, Base):
     name: Mapped[str] = mapped_column(String(200))
     category: Mapped[str] = mapped_column(String(50))
     street: Mapped[str | None] = mapped_column(String(200))
-    house_number: Mapped[str | None] = mapped_column(String(20))
+    house_number: Mapped[str | None] = mapped_column(String(50))
     postcode: Mapped[str | None] = mapped_column(String(20))
     city: Mapped[str] = mapped_column(String(100))
     location: Mapped[WKBElement] = mapped_column(Geometry("POINT", srid=4326))

@@ -64,7 +64,7 @@ def upgrade() -> None:
         sa.Column("name", sa.String(200), nullable=False),
         sa.Column("category", sa.String(50), nullable=False),
         sa.Column("street", sa.String(200)),
-        sa.Column("house_number", sa.String(20)),
+        sa.Column("house_number", sa.String(50)),
         sa.Column("postcode", sa.String(20)),
         sa.Column("city", sa.String(100), nullable=False),
         sa.Column("location", Geometry("POINT", srid=4326), nullable=False),
