@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from msgpack import ExtType
 
 from perfkit.codec import Codec
-from perfkit.codec.pack import MAX_BATCHES
+from perfkit.codec.layout import MAX_BATCHES
 from perfkit.errors import Unreadable
 from tests.codec.mutation import mutate
 from tests.codec.samples import (

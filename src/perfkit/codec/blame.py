@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Result, Row, RowMapping, ScalarResult
 
-from perfkit.codec.records import Form
+from perfkit.codec.forms import Form
 from perfkit.codec.shapes import is_mapped, is_namedtuple, is_pydantic
 from perfkit.errors import Unpackable
 

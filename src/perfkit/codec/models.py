@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from perfkit.codec.records import Form, Row, named, stamp_of
+from perfkit.codec.forms import Form, Row, named, stamp_of
 
 _put = object.__setattr__
 

@@ -3,68 +3,23 @@
 Putting together never calls `__init__`, `__post_init__`, a validator or a default factory. They have run once, for the
 instance that was packed; they may have side effects, demand arguments that no field keeps, or change what they are
 given. So an instance is made empty and its state is set, as `copy.copy` does, and what comes back equals what went in.
-
-A `Form` is one way to write the instances of a class. In the usual one the state is a row by position. An instance
-whose state is not its fields and nothing else (attributes added later, fields never set) is written in the `loose` form
-of its class, where the state has names.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from hashlib import blake2b
 from inspect import getattr_static, ismemberdescriptor
 from operator import attrgetter
 from typing import Any, cast
 
-from perfkit.codec.shapes import is_namedtuple, is_pydantic, name_of
+from perfkit.codec.forms import Form, Row, named, stamp_of
+from perfkit.codec.shapes import name_of
 from perfkit.errors import Unpackable
 
-Row = list[Any]
 
-STAMP_BYTES = 8  # 2**32 classes before two are likely to share one; a codec checks its own table for that anyway
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Form:
-    """One way to write the instances of a class."""
-
-    name: bytes | int | tuple[str, ...]
-    """What it is called in bytes."""
-    take: Callable[[Any], Any]
-    """The row of an instance; None if only the loose form can carry it."""
-    make: Callable[[Any], object]
-    """The instance of a row, which may come from anybody."""
-    fields: tuple[str, ...] = ()
-    """What the places of a row are called, for messages."""
-    loose: Form | None = None
-
-
-def stamp_of(cls: type, names: Sequence[str], kind: str) -> bytes:
-    """What a class is called in bytes: a digest of its name and its fields.
-
-    An entry written by code with other fields is not found, rather than read wrongly. Eight bytes once for up to 65,536
-    instances: an index into the table would save seven and would read another class once the table changes.
-    """
-    return blake2b(f"{kind} {name_of(cls)}({','.join(names)})".encode(), digest_size=STAMP_BYTES).digest()
-
-
-def form_of(cls: type) -> Form | None:
-    """The usual form of a dataclass, pydantic model or NamedTuple; None for any other class."""
-    if is_pydantic(cls):
-        # pydantic is optional, and whoever has a model has imported it
-        from perfkit.codec.models import model_form
-
-        return model_form(cls)
-    if dataclasses.is_dataclass(cls):
-        return _dataclass_form(cls)
-    if is_namedtuple(cls):
-        return _namedtuple_form(cls)
-    return None
-
-
-def _namedtuple_form(cls: type) -> Form:
+def namedtuple_form(cls: type) -> Form:
+    """The form of a NamedTuple."""
     if cls.__dictoffset__:
         raise Unpackable(f"{name_of(cls)} is a NamedTuple whose instances have a __dict__: give it `__slots__ = ()`.")
     names = cast("tuple[str, ...]", cls._fields)  # type: ignore[attr-defined]  # what is_namedtuple looked for
@@ -72,7 +27,8 @@ def _namedtuple_form(cls: type) -> Form:
     return Form(name=stamp_of(cls, names, "namedtuple"), take=list, make=make, fields=names)
 
 
-def _dataclass_form(cls: type) -> Form:
+def dataclass_form(cls: type) -> Form:
+    """The form of a dataclass, with a loose one where its instances have a `__dict__`."""
     names = tuple(field.name for field in dataclasses.fields(cls))
     if cls.__dictoffset__:
         return Form(
@@ -163,14 +119,3 @@ def _loose_maker(cls: type) -> Callable[[Any], object]:
         return made
 
     return make
-
-
-def named(state: object) -> dict[str, object]:
-    """`state` if it can be the attributes of something.
-
-    Raises:
-        ValueError: it is no dict, or has other keys than strings.
-    """
-    if type(state) is not dict or not all(type(name) is str for name in state):
-        raise ValueError("attributes without names")
-    return state

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import result_tuple
 
-from perfkit.codec.records import Form
+from perfkit.codec.forms import Form
 from perfkit.codec.scalars import Unfit
 
 

@@ -25,7 +25,7 @@ Reader = Callable[[bytes], object]
 NATIVE = frozenset({NoneType, bool, int, float, str, bytes})
 """Types that msgpack itself brings back as they were; ints as far as 64 bits reach."""
 
-REF, SPAN, MEMBER, FLAG = 1, 2, 3, 4  # read in pack.py, which knows the tables they point into
+# 1 to 4 stand in layout.py
 WIDE_INT, DECIMAL, DATETIME, ZONED_DATETIME, DATE, TIME, ZONED_TIME, TIMEDELTA, IDENTIFIER = range(8, 17)
 GEOMETRIES = WKB_ELEMENT, WKT_ELEMENT, SHAPE = 24, 25, 26  # read in geometry.py
 
