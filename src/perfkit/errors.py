@@ -2,10 +2,13 @@
 
 PerfkitError
 ├── WouldSuspend (RuntimeError)        a blocking caller met a step that has to wait for an event loop
+├── MissingExtra (ImportError)         an optional package is not installed
 ├── CodecError
 │   ├── Unpackable (TypeError)         a value of a type that cannot be kept
 │   ├── UnresolvedAnnotation (TypeError)     a return annotation names a class that is not there
 │   └── Unreadable (ValueError)        bytes that nobody here packed
+├── SpatialError
+│   └── GeometryError (ValueError)     coordinates, a distance or a geometry that cannot be meant
 └── CacheError
     ├── CacheDeclarationError (ValueError)   a policy, tag, key or decorator that cannot work; raised at start-up
     │   ├── UnknownTag                 a tag names a table or a parameter that does not exist
@@ -23,6 +26,15 @@ class PerfkitError(Exception):
 
 class WouldSuspend(PerfkitError, RuntimeError):
     """A step that was to finish at once had to wait for an event loop: a bug in perfkit or in a store given to it."""
+
+
+class MissingExtra(PerfkitError, ImportError):
+    """A part of perfkit was imported whose optional package is not installed."""
+
+    def __init__(self, part: str, *, package: str, extra: str) -> None:
+        super().__init__(f"{part} needs {package}: pip install 'perfkit[{extra}]'", name=package)
+        self.package = package
+        self.extra = extra
 
 
 class CodecError(PerfkitError):
@@ -48,6 +60,14 @@ class UnresolvedAnnotation(CodecError, TypeError):
 
 class Unreadable(CodecError, ValueError):
     """Bytes from outside that nobody here packed; to the cache they are a miss."""
+
+
+class SpatialError(PerfkitError):
+    """Anything `perfkit.spatial` raises."""
+
+
+class GeometryError(SpatialError, ValueError):
+    """Coordinates off the Earth, a negative distance, or something that is no geometry."""
 
 
 class CacheError(PerfkitError):
