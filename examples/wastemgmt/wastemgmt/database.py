@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NewType
 
-from sqlalchemy import URL, event, make_url
+from sqlalchemy import URL, event, make_url, select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
@@ -57,6 +57,21 @@ class Database:
             session.sync_session.info["user_id"] = user_id
             yield WriteSession(ReadSession(session))
             await session.commit()
+
+    async def ping(self) -> None:
+        """Returns when the database answers."""
+        async with self.engine.connect() as connection:
+            await connection.execute(select(1))
+
+    async def ping_cache(self) -> bool:
+        """True when the cache's store answers; False when there is no cache.
+
+        Raises:
+            StoreDown: it does not answer.
+        """
+        if self._cached:
+            await cache.aping()
+        return self._cached
 
     async def aclose(self) -> None:
         """Give back every connection."""

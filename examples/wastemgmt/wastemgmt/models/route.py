@@ -13,7 +13,7 @@ from sqlalchemy import ForeignKey, Index, Select, String, UniqueConstraint, func
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from perfkit.spatial import distance_m, geography, point, within
+from perfkit.spatial import distance_m, geography, length_m, point, within
 from wastemgmt.models.base import Base, Kept
 from wastemgmt.models.bin import RECENT_DAYS, Bin
 from wastemgmt.models.organization import Organization
@@ -114,6 +114,23 @@ class Route(Kept, Base):
             collections=await _collections(session, organization_id),
             by_organization=await _by_organization(session, organization_id),
         )
+
+    @property
+    def bin_ids(self) -> list[int]:
+        """The bins in the order of their stops; `stops` must be loaded."""
+        return [stop.bin_id for stop in self.stops if stop.deleted_at is None]
+
+    async def measure(self, session: AsyncSession) -> None:
+        """Set the length to that of the path, as the database measures it."""
+        measured = await session.execute(select(length_m(Route.path)).where(Route.id == self.id))
+        self.length_m = round(measured.scalar_one(), 1)
+
+    async def stop_at(self, session: AsyncSession, bin_ids: Sequence[int]) -> None:
+        """Replace the stops."""
+        stops = await self.awaitable_attrs.stops
+        stops.clear()
+        await session.flush()  # the new ones may take the positions of the old ones
+        stops.extend(RouteStop(bin_id=key, position=position) for position, key in enumerate(bin_ids, 1))
 
     @classmethod
     async def nearby(

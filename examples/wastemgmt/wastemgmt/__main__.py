@@ -1,0 +1,5 @@
+"""python -m wastemgmt: the same as the command wastemgmt."""
+
+from wastemgmt.cli import app
+
+app()

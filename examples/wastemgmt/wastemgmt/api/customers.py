@@ -1,0 +1,57 @@
+"""Customers over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fastapi import APIRouter, Response
+
+from wastemgmt.api.deps import Id, Limit, Offset, OfOrganization, Reads, Writes
+from wastemgmt.api.errors import problems
+from wastemgmt.api.rows import changed, found, must_exist, saved
+from wastemgmt.models import Customer, Organization, User
+from wastemgmt.schemas import CustomerChange, CustomerIn, CustomerOut
+
+router = APIRouter(prefix="/api/customers", tags=["customers"])
+
+
+@router.get("", response_model=list[CustomerOut], responses=problems(), operation_id="list_customers")
+async def list_customers(
+    session: Reads, limit: Limit = 50, offset: Offset = 0, organization_id: OfOrganization = None
+) -> Sequence[Customer]:
+    """Customers in the order of their keys."""
+    return await Customer.page(session, limit=limit, offset=offset, organization_id=organization_id)
+
+
+@router.get("/{key}", response_model=CustomerOut, responses=problems(404), operation_id="get_customer")
+async def get_customer(session: Reads, key: Id) -> Customer:
+    """One customer."""
+    return await found(session, Customer, key)
+
+
+@router.post(
+    "", response_model=CustomerOut, status_code=201, responses=problems(400, 409), operation_id="create_customer"
+)
+async def create_customer(session: Writes, new: CustomerIn) -> Customer:
+    """Add a customer."""
+    await must_exist(
+        session,
+        organization_id=(Organization, new.organization_id),
+        account_manager_id=(User, new.account_manager_id),
+    )
+    return await saved(session, Customer(**new.model_dump(exclude={"location"}), location=new.location.ewkt()))
+
+
+@router.patch("/{key}", response_model=CustomerOut, responses=problems(400, 404, 409), operation_id="change_customer")
+async def change_customer(session: Writes, key: Id, change: CustomerChange) -> Customer:
+    """Change the fields that are sent; `version` is the one that was read."""
+    await must_exist(session, account_manager_id=(User, change.account_manager_id))
+    moved = {} if change.location is None else {"location": change.location.ewkt()}
+    return await changed(session, await found(session, Customer, key), change, **moved)
+
+
+@router.delete("/{key}", status_code=204, responses=problems(400, 404, 409), operation_id="delete_customer")
+async def delete_customer(session: Writes, key: Id) -> Response:
+    """Mark as deleted: it is not found any more, and stays in the records."""
+    (await found(session, Customer, key)).delete()
+    return Response(status_code=204)

@@ -1,0 +1,102 @@
+"""Collection routes over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from wastemgmt.api.deps import Id, Limit, Offset, OfOrganization, Reads, Writes
+from wastemgmt.api.errors import problems
+from wastemgmt.api.rows import changed, found, must_exist, saved
+from wastemgmt.models import Bin, Organization, Route, User
+from wastemgmt.models.route import RouteStatistics
+from wastemgmt.schemas import Lat, Lon, RouteChange, RouteDetail, RouteIn, RouteNearby, RouteOut, RouteStatus
+
+router = APIRouter(prefix="/api/routes", tags=["routes"])
+
+
+@router.get("/statistics", responses=problems(), operation_id="route_statistics")
+async def statistics(session: Reads, organization_id: OfOrganization = None) -> RouteStatistics:
+    """Counts, lengths and collections. Remembered for 15 minutes, or until something in it changes."""
+    return await Route.statistics(session, organization_id)
+
+
+@router.get("/nearby", responses=problems(), operation_id="routes_nearby")
+async def nearby(
+    session: Reads,
+    lon: Annotated[Lon, Query()],
+    lat: Annotated[Lat, Query()],
+    radius_m: Annotated[float, Query(gt=0, le=50_000, allow_inf_nan=False)] = 300,
+    limit: Limit = 50,
+) -> list[RouteNearby]:
+    """Active routes that pass within so many metres, nearest first."""
+    routes = await Route.nearby(session, lon=lon, lat=lat, radius_m=radius_m, limit=limit)
+    return [
+        RouteNearby(**RouteOut.model_validate(route).model_dump(), distance_m=round(metres, 2))
+        for route, metres in routes
+    ]
+
+
+@router.get("", response_model=list[RouteOut], responses=problems(), operation_id="list_routes")
+async def list_routes(
+    session: Reads,
+    limit: Limit = 50,
+    offset: Offset = 0,
+    organization_id: OfOrganization = None,
+    status: RouteStatus | None = None,
+) -> Sequence[Route]:
+    """Routes in the order of their keys."""
+    return await Route.page(session, limit=limit, offset=offset, organization_id=organization_id, status=status)
+
+
+@router.get("/{key}", responses=problems(404), operation_id="get_route")
+async def get_route(session: Reads, key: Id) -> RouteDetail:
+    """One route with its way and its stops."""
+    return await _detail(await found(session, Route, key))
+
+
+@router.post("", status_code=201, responses=problems(400, 409), operation_id="create_route")
+async def create_route(session: Writes, new: RouteIn) -> RouteDetail:
+    """Add a route with its stops; its length is that of its way."""
+    await must_exist(session, organization_id=(Organization, new.organization_id), driver_id=(User, new.driver_id))
+    await _bins_must_exist(session, new.bin_ids)
+    route = Route(**new.model_dump(exclude={"path", "bin_ids"}), path=new.ewkt())
+    await saved(session, route)
+    await route.measure(session)
+    await route.stop_at(session, new.bin_ids)
+    return await _detail(await saved(session, route))
+
+
+@router.patch("/{key}", responses=problems(400, 404, 409), operation_id="change_route")
+async def change_route(session: Writes, key: Id, change: RouteChange) -> RouteDetail:
+    """Change the fields that are sent; `version` is the one that was read."""
+    await must_exist(session, driver_id=(User, change.driver_id))
+    route = await found(session, Route, key)
+    if change.bin_ids is not None:
+        await _bins_must_exist(session, change.bin_ids)
+    sent = change.model_copy()
+    sent.model_fields_set.discard("bin_ids")
+    await changed(session, route, sent)
+    if change.bin_ids is not None:
+        await route.stop_at(session, change.bin_ids)
+        await saved(session, route)
+    return await _detail(route)
+
+
+@router.delete("/{key}", status_code=204, responses=problems(400, 404, 409), operation_id="delete_route")
+async def delete_route(session: Writes, key: Id) -> Response:
+    """Mark as deleted: it is not found any more, and stays in the records."""
+    (await found(session, Route, key)).delete()
+    return Response(status_code=204)
+
+
+async def _detail(route: Route) -> RouteDetail:
+    await route.awaitable_attrs.stops
+    return RouteDetail.model_validate(route)
+
+
+async def _bins_must_exist(session: Writes, keys: Sequence[int]) -> None:
+    for key in keys:
+        await must_exist(session, bin_ids=(Bin, key))

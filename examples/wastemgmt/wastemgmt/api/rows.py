@@ -1,0 +1,63 @@
+"""What the handlers of all aggregates do: look up, check what is referred to, apply a change."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from wastemgmt.api.errors import conflict, not_found
+from wastemgmt.models.base import Base, Kept
+from wastemgmt.schemas import Change
+
+M = TypeVar("M", bound=Kept)
+
+
+async def found(session: AsyncSession, model: type[M], key: int) -> M:
+    """The row.
+
+    Raises:
+        Refused: 404.
+    """
+    row = await model.get(session, key)
+    if row is None:
+        raise not_found(model.__name__.lower(), key)
+    return row
+
+
+async def must_exist(session: AsyncSession, **keys: tuple[type[Kept], int | None]) -> None:
+    """Returns if each of the rows that a request refers to is there.
+
+    Raises:
+        Refused: 409, naming the field.
+    """
+    for field, (model, key) in keys.items():
+        if key is not None and await model.get(session, key) is None:
+            raise conflict(f"{field}: there is no {model.__name__.lower()} {key}.")
+
+
+async def changed(session: AsyncSession, row: M, change: Change, **more: Any) -> M:
+    """The row with the fields that were sent, flushed; `more` goes over them.
+
+    Raises:
+        Refused: 409, if it is not at the version that the client read.
+    """
+    if row.version != change.version:
+        raise conflict(f"It is at version {row.version} now, not {change.version}: read it again.")
+    sent = change.model_dump(exclude_unset=True, exclude={"version", *more})
+    for field, value in {**sent, **more}.items():
+        if value is None and not type(row).__table__.c[field].nullable:  # type: ignore[attr-defined]
+            raise conflict(f"{field}: must not be null.")
+        setattr(row, field, value)
+    return await saved(session, row)
+
+
+B = TypeVar("B", bound=Base | Kept)
+
+
+async def saved(session: AsyncSession, row: B) -> B:
+    """The row, written and read back with what the database adds."""
+    session.add(row)
+    await session.flush()
+    await session.refresh(row)
+    return row

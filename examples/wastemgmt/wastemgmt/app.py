@@ -1,0 +1,76 @@
+"""The application: the only place where things are wired."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+from fastapi import FastAPI
+
+from wastemgmt.api import bins, collections, customers, errors, health, organizations, routes, users
+from wastemgmt.counting import CountQueries, count_on
+from wastemgmt.database import Database
+from wastemgmt.settings import Settings
+
+DESCRIPTION = """
+Organizations empty the bins of their customers, along routes on the map of Helsinki.
+
+Reads of statistics are remembered by perfkit until a commit changes them; `X-Query-Count` in each answer says how
+many statements it took. Every error is `application/problem+json`.
+"""
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The service with these settings, or with those of the environment. It connects when it starts."""
+    settings = settings or Settings()
+    set_up_logging(settings.log_level)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        database = app.state.database = Database(settings)
+        count_on(database.engine)
+        try:
+            yield
+        finally:
+            await database.aclose()
+
+    app = FastAPI(
+        title="Waste management", version="0.1.0", description=DESCRIPTION, lifespan=lifespan, redirect_slashes=False
+    )
+    errors.install(app)
+    app.add_middleware(CountQueries)
+    for room in (organizations, users, customers, bins, routes, collections, health):
+        app.include_router(room.router)
+    _document_problems(app)
+    return app
+
+
+def set_up_logging(level: str) -> None:
+    """One JSON object a line."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping().get(level.upper(), 20)),
+    )
+
+
+def _document_problems(app: FastAPI) -> None:
+    """Add the schema that `problems()` refers to; FastAPI only adds those of models it was given."""
+    plain = app.openapi
+
+    def openapi() -> dict[str, object]:
+        document = plain()
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        schemas["Problem"] = errors.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        for unused in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(unused, None)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]

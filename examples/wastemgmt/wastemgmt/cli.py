@@ -1,0 +1,71 @@
+"""The command line: serve, migrate, seed, demo."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wastemgmt.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="A waste-collection service on the map of Helsinki.")
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+) -> None:
+    """Run the service; see /docs."""
+    import uvicorn
+
+    settings = Settings()
+    uvicorn.run(
+        "wastemgmt.app:create_app",
+        factory=True,
+        host=host or settings.host,
+        port=settings.port if port is None else port,
+        log_level=settings.log_level.lower(),
+        access_log=False,
+    )
+
+
+@app.command()
+def migrate(
+    to: Annotated[str, typer.Option(help="The revision to stop at.")] = "head",
+    down: Annotated[bool, typer.Option(help="Undo, down to --to; 'base' leaves nothing.")] = False,
+) -> None:
+    """Bring the database to the newest schema."""
+    from wastemgmt import migrate as migrations
+
+    url = Settings().database_url
+    asyncio.run(migrations.downgrade(url, to) if down else migrations.upgrade(url, to))
+    typer.echo(f"the database is at {to}")
+
+
+@app.command()
+def seed(
+    scale: Annotated[int, typer.Option(help="How many cities; one has 10,000 bins.", min=1, max=1000)] = 1,
+    reset: Annotated[bool, typer.Option(help="Delete everything that is there first.")] = False,
+) -> None:
+    """Fill an empty database."""
+    from wastemgmt.seed import CannotSeed, seed_command
+
+    try:
+        seed_command(scale, reset)
+    except CannotSeed as why:
+        typer.secho(f"seed: {why}", fg=typer.colors.RED, err=True)
+        raise typer.Exit(1) from None
+
+
+@app.command()
+def demo(
+    headless: Annotated[bool, typer.Option(help="Stop when the figures are there.")] = False,
+    json: Annotated[Path | None, typer.Option(help="Write the figures to this file.")] = None,
+) -> None:
+    """Load the data, drive the same requests without and with the cache, show both, and keep serving."""
+    from wastemgmt.load.demo import run
+
+    run(headless=headless, json_file=json)
