@@ -1,0 +1,49 @@
+"""Which requests are sent, and when: made from a fixed seed, so that both runs get the same ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+SEED = "demo 1"
+ROUTE_STATISTICS, BIN_STATISTICS = "GET /api/routes/statistics", "GET /api/bins/statistics"
+NEARBY, BINS, COLLECT = "GET /api/routes/nearby", "GET /api/bins", "POST /api/collections"
+KINDS = (ROUTE_STATISTICS, BIN_STATISTICS, NEARBY, BINS, COLLECT)
+SHARES = (40, 40, 12, 6, 2)  # a dashboard that many look at, beside drivers who report
+STATISTICS = frozenset({ROUTE_STATISTICS, BIN_STATISTICS})
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One request, and when it is due, in seconds from the start."""
+
+    kind: str
+    path: str
+    body: dict[str, Any] | None
+    due_s: float
+
+
+def requests(count: int, *, per_s: float) -> list[Planned]:
+    """`count` requests at random times, `per_s` of them a second on average."""
+    dice = Random(SEED)
+    made, due_s = [], 0.0
+    for _ in range(count):
+        due_s += dice.expovariate(per_s)
+        kind = dice.choices(KINDS, SHARES)[0]
+        made.append(Planned(kind, *_request(kind, dice), due_s))
+    return made
+
+
+def _request(kind: str, dice: Random) -> tuple[str, dict[str, Any] | None]:
+    path = kind.partition(" ")[2]
+    if kind == NEARBY:
+        lon, lat = 24.945 + dice.uniform(-0.008, 0.008), 60.168 + dice.uniform(-0.006, 0.006)
+        return f"{path}?lon={lon:.6f}&lat={lat:.6f}&radius_m=300", None
+    if kind == BINS:
+        return f"{path}?limit=50&offset={dice.randrange(10_000)}", None
+    if kind == COLLECT:
+        moment = f"2026-06-30T1{dice.randrange(1, 8)}:{dice.randrange(60):02}:00Z"
+        what = {"bin_id": dice.randrange(1, 10_000), "route_id": 1, "status": "blocked", "weight_g": 0}
+        return path, {**what, "collected_at": moment, "fill_before_percent": dice.randrange(101)}
+    return path, None
