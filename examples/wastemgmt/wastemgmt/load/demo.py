@@ -27,10 +27,8 @@ from wastemgmt.load.plan import ROUTE_STATISTICS, Planned, requests
 from wastemgmt.load.service import Service
 from wastemgmt.seed import seed
 
-REQUESTS, PER_S, BURST = 120, 12.0, 160
-TITLE = (
-    "the same {count} requests at {per_s:.0f} a second, then {burst} as fast as they go; one process, writes going on"
-)
+REQUESTS, PER_S, BURST = 72, 8.0, 96
+TITLE = "The same {count} requests at {per_s:.0f} a second, then {burst} as fast as they go; writes go on."
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +88,11 @@ def _keep(place: Place) -> Callable[[], None]:
     """A function that puts the data back as they were loaded."""
     url = make_url(place.database_url)
     if url.get_backend_name() != "sqlite" or url.database is None:
-        return lambda: asyncio.run(_seed(place.database_url)) and None
+
+        def seed_again() -> None:
+            asyncio.run(_seed(place.database_url))
+
+        return seed_again
     file, copy = Path(url.database), Path(f"{url.database}.loaded")
     shutil.copyfile(file, copy)
 

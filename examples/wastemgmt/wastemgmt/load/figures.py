@@ -82,9 +82,14 @@ def _megabytes(value: float | None) -> str:
 
 Row = tuple[str, str, Callable[[Figures], str], Callable[[Figures], bool] | None]
 
+
+def _row_of(kind: str) -> Row:
+    return f"  {kind}, p95", "", lambda figures: _ms(figures.p95_of_ms[kind]), None
+
+
 ROWS: list[Row] = [
     ("API, p95", "< 200 ms", lambda f: _ms(f.p95_ms), lambda f: (f.p95_ms or 0) < 200),
-    *((f"  {kind}, p95", "", (lambda kind: lambda f: _ms(f.p95_of_ms[kind]))(kind), None) for kind in KINDS),
+    *map(_row_of, KINDS),
     ("statistics, mean", "", lambda f: _ms(f.statistics_mean_ms), None),
     ("queries per request", "", lambda f: _number(f.queries_per_request), None),
     ("statistics from the cache", "> 90 %", lambda f: _percent(f.hit_ratio), lambda f: (f.hit_ratio or 0) > 0.9),

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Self
 
 import httpx
 
@@ -30,7 +31,7 @@ class Service:
             "WASTEMGMT_LOG_LEVEL": "WARNING",
         }
 
-    def __enter__(self) -> Service:
+    def __enter__(self) -> Self:
         port = self.url.rpartition(":")[2]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
