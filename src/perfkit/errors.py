@@ -19,6 +19,24 @@ PerfkitError
 
 from __future__ import annotations
 
+__all__ = [
+    "CacheDeclarationError",
+    "CacheError",
+    "CodecError",
+    "CommitRefused",
+    "GeometryError",
+    "MissingExtra",
+    "PerfkitError",
+    "SpatialError",
+    "StoreDown",
+    "UnkeyableArgument",
+    "UnknownTag",
+    "Unpackable",
+    "Unreadable",
+    "UnresolvedAnnotation",
+    "WouldSuspend",
+]
+
 
 class PerfkitError(Exception):
     """Root of everything perfkit raises."""

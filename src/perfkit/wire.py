@@ -232,7 +232,7 @@ class AsyncioWire:
     async def _greet(self, connection: AsyncConnection) -> None:
         await connection.on_connect()
         await connection.send_command("INFO", "replication", check_health=False)
-        self._epochs[connection] = epoch_in(await connection.read_response())
+        self._epochs[connection] = epoch_in(cast(bytes, await connection.read_response()))
 
     def _here(self) -> _Loop:
         loop = asyncio.get_running_loop()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar, overload
@@ -14,23 +13,19 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, a
 from sqlalchemy.orm import Session, scoped_session
 
 from perfkit.cache.announce import Announcer
-from perfkit.cache.arrears import Arrears
 from perfkit.cache.cached import Declared, cached, declared_by, refresh_later, refresh_now
-from perfkit.cache.flights import Flights
 from perfkit.cache.keys import digest
 from perfkit.cache.memory import MemoryStore
 from perfkit.cache.policy import Policy, Reason, milliseconds
-from perfkit.cache.read import Filled, Hit, Ports
 from perfkit.cache.redis import RedisStore
-from perfkit.cache.store import InstantStore, Store
+from perfkit.cache.runtime import Runtime
+from perfkit.cache.store import Store
 from perfkit.cache.tags import TagSource, cell_key, tags_by_hand
 from perfkit.cache.write import Announced, Writer
-from perfkit.counters import Counters
 from perfkit.errors import CacheDeclarationError, StoreDown
 from perfkit.sqla.commits import around_commits
-from perfkit.sqla.private import in_greenlet
 from perfkit.sqla.sessions import announce_by_hand, carrier_in, database_name, engine_of, watch_sessions
-from perfkit.waiting import Blocking, InGreenlet, Suspending, run_now
+from perfkit.waiting import run_now
 from perfkit.wire import TIMEOUT_S, AsyncioWire, BlockingWire, Breaker, GreenletWire, check_url
 
 P = ParamSpec("P")
@@ -40,8 +35,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 AnySession = Session | AsyncSession | scoped_session[Any] | async_scoped_session[Any] | Connection | AsyncConnection
 
 CELL_TTL_MS = 3_600_000  # at least; a cell that outlives its entries costs bytes, one that dies first costs misses
-
-_off: ContextVar[frozenset[int]] = ContextVar("perfkit_cache_off", default=frozenset())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +75,7 @@ class Cache:
     must not.
 
     >>> from perfkit import Cache, Policy
+    >>> from sqlalchemy.orm import Session
     >>> cache = Cache("shop", Policy(mode="strict", ttl=900))
     >>> @cache.query(tags="orders")
     ... def open_orders(session: Session, customer_id: int) -> int: ...
@@ -90,16 +84,10 @@ class Cache:
     def __init__(self, namespace: str, policy: Policy | None = None) -> None:
         if not namespace or not namespace.isprintable() or any(c in namespace for c in "{}* "):
             raise CacheDeclarationError(f"namespace {namespace!r}: give a short name without spaces, braces or stars.")
-        self._namespace = namespace
-        self._policy = policy or Policy()
-        self._flights = Flights()
-        self._arrears = Arrears()
-        self._counters: Counters[tuple[str, Reason | None]] = Counters()
+        self._runtime = Runtime(namespace, policy or Policy())
         self._declared: list[Declared] = []
         self._metadata: list[MetaData] = []
         self._unwatch: dict[Dialect, Callable[[], None]] = {}
-        self._watched: dict[Dialect, str] = {}
-        self._ports: dict[str, Ports] | None = None
         self._wires: tuple[BlockingWire, AsyncioWire] | None = None
         self._announcer = Announcer(self._writer, self._count_commit)
 
@@ -126,14 +114,12 @@ class Cache:
             CacheDeclarationError: the function, a tag or the ttl cannot work as declared.
         """
         sources = [tags] if isinstance(tags, str | type) or not isinstance(tags, Sequence) else list(tags)
-        if not sources and self._policy.mode != "ttl":
+        if not sources and self._runtime.policy.mode != "ttl":
             raise CacheDeclarationError("tags=(): name what the result depends on, or no write will ever renew it.")
-        ttl_ms = self._policy.ttl_ms if ttl is None else milliseconds("ttl", ttl)
+        ttl_ms = self._runtime.policy.ttl_ms if ttl is None else milliseconds("ttl", ttl)
 
         def decorate(function: F) -> F:
-            wrapper = cached(function, self, tags=sources, ttl_ms=ttl_ms, version=version)
-            inner = wrapper.__func__ if isinstance(wrapper, classmethod | staticmethod) else wrapper
-            declared, _ = declared_by(inner, ())
+            wrapper, declared = cached(function, self._runtime, tags=sources, ttl_ms=ttl_ms, version=version)
             if self._metadata:
                 declared.dependencies.check(self._metadata)
             self._declared.append(declared)
@@ -152,20 +138,20 @@ class Cache:
         Raises:
             CacheDeclarationError: connected already, or no such place.
         """
-        if self._ports is not None:
-            raise CacheDeclarationError(f"cache {self._namespace!r} is connected already; close() it first.")
+        if self._runtime.is_connected:
+            raise CacheDeclarationError(f"cache {self._runtime.namespace!r} is connected already; close() it first.")
         if not isinstance(to, str):
-            self._use(blocking=to, suspending=to, greenlet=to)
+            self._runtime.use(blocking=to, suspending=to, greenlet=to)
         elif to == "memory://":
             store = MemoryStore()
-            self._use(blocking=store, suspending=store, greenlet=store)
+            self._runtime.use(blocking=store, suspending=store, greenlet=store)
         else:
             check_url(to)
             breaker = Breaker()
             wires = BlockingWire(to, breaker, timeout_s=timeout_s), AsyncioWire(to, breaker, timeout_s=timeout_s)
-            longest_ms = max([self._policy.ttl_ms, *(declared.ttl_ms for declared in self._declared)])
+            longest_ms = max([self._runtime.policy.ttl_ms, *(declared.ttl_ms for declared in self._declared)])
             cell_ttl_ms = max(CELL_TTL_MS, 2 * longest_ms)
-            self._use(
+            self._runtime.use(
                 blocking=RedisStore(wires[0], cell_ttl_ms=cell_ttl_ms),
                 suspending=RedisStore(wires[1], cell_ttl_ms=cell_ttl_ms),
                 greenlet=RedisStore(GreenletWire(wires[1]), cell_ttl_ms=cell_ttl_ms),
@@ -186,23 +172,25 @@ class Cache:
             UnknownTag: a declared tag names no table of `metadata`.
         """
         sync_engine = engine_of(engine)
-        if self._ports is None:
-            raise CacheDeclarationError(f"cache {self._namespace!r} is not connected: call connect() before watch().")
+        if not self._runtime.is_connected:
+            raise CacheDeclarationError(
+                f"cache {self._runtime.namespace!r} is not connected: call connect() before watch()."
+            )
         if sync_engine.dialect in self._unwatch:
-            raise CacheDeclarationError(f"cache {self._namespace!r} watches {sync_engine!r} already.")
+            raise CacheDeclarationError(f"cache {self._runtime.namespace!r} watches {sync_engine!r} already.")
         known = [*self._metadata, *metadata]
         for declared in self._declared:
             declared.dependencies.check(known)
         self._metadata = known
         watch_sessions()
         self._unwatch[sync_engine.dialect] = around_commits(sync_engine, self._announcer.before, self._announcer.after)
-        self._watched = {**self._watched, sync_engine.dialect: digest(database or database_name(sync_engine))}
+        self._runtime.watched[sync_engine.dialect] = digest(database or database_name(sync_engine))
 
     def unwatch(self, engine: Engine | AsyncEngine) -> None:
         """Stop seeing the commits of `engine`; its sessions are answered by the database from now on."""
         dialect = engine_of(engine).dialect
         take_away = self._unwatch.pop(dialect, None)
-        self._watched = {known: name for known, name in self._watched.items() if known is not dialect}
+        self._runtime.watched.pop(dialect, None)
         if take_away is not None:
             take_away()
 
@@ -223,11 +211,11 @@ class Cache:
         Raises:
             StoreDown: it does not, or the cache is not connected.
         """
-        run_now(self._store(suspending=False).read([self._namespace.encode()]))
+        run_now(self._store(suspending=False).read([self._runtime.namespace.encode()]))
 
     async def aping(self) -> None:
         """`ping` for async code."""
-        await self._store(suspending=True).read([self._namespace.encode()])
+        await self._store(suspending=True).read([self._runtime.namespace.encode()])
 
     # ---- what one can do with a cached function
 
@@ -292,18 +280,18 @@ class Cache:
     @contextmanager
     def off(self) -> Iterator[None]:
         """Inside, cached functions read from the database and keep nothing; commits are announced as ever."""
-        before = _off.set(_off.get() | {id(self)})
+        before = self._runtime.turn_off()
         try:
             yield
         finally:
-            _off.reset(before)
+            self._runtime.turn_back(before)
 
     def stats(self) -> CacheStats:
         """Totals of this process so far."""
-        totals = self._counters.totals()
+        totals = self._runtime.totals.totals()
 
         def one(name: str) -> int:
-            return totals.get((name, None), 0)
+            return sum(count for (kind, reason), count in totals.items() if kind == name and reason is None)
 
         def by_reason(name: str) -> dict[Reason, int]:
             return {reason: count for (kind, reason), count in totals.items() if kind == name and reason is not None}
@@ -320,73 +308,29 @@ class Cache:
             unbumped_commits=one("unbumped"),
         )
 
-    # ---- what cached functions and the commit door need (cached.Runtime)
-
-    @property
-    def namespace(self) -> str:
-        return self._namespace
-
-    @property
-    def policy(self) -> Policy:
-        return self._policy
-
-    @property
-    def watched(self) -> dict[Dialect, str]:
-        return self._watched
-
-    @property
-    def is_off(self) -> bool:
-        return id(self) in _off.get()
-
-    def ports(self, *, suspending: bool) -> Ports | None:
-        """What a caller of this kind waits on; None while not connected."""
-        if self._ports is None:
-            return None
-        return self._ports["asyncio" if suspending else "greenlet" if in_greenlet() else "blocking"]
-
-    def count(self, answer: Hit | Filled | Reason) -> None:
-        """Add one call to the totals."""
-        if isinstance(answer, Hit):
-            self._counters.add(("hit", None))
-        elif isinstance(answer, Reason):
-            self._counters.add(("bypass", answer))
-        else:
-            self._counters.add(("shared" if answer.shared else "fill", None))
-            if answer.unkept is not None:
-                self._counters.add(("unkept", answer.unkept))
-            if answer.odd is not None:
-                self._counters.add(("odd", answer.odd))
-
     # ---- inside
-
-    def _use(self, *, blocking: Store, suspending: Store, greenlet: Store) -> None:
-        instant = blocking if isinstance(blocking, InstantStore) else None
-        self._ports = {
-            "blocking": Ports(blocking, Blocking(), self._flights, self._arrears, instant),
-            "asyncio": Ports(suspending, Suspending(), self._flights, self._arrears, instant),
-            "greenlet": Ports(greenlet, InGreenlet(), self._flights, self._arrears, instant),
-        }
 
     def _disconnect(self) -> None:
         for take_away in self._unwatch.values():
             take_away()
         self._unwatch.clear()
-        self._watched = {}
+        self._runtime.watched.clear()
         if self._wires is not None:
             self._wires[0].close()
-        self._ports = self._wires = None
+        self._wires = None
+        self._runtime.leave()
 
     def _store(self, *, suspending: bool) -> Store:
-        ports = self.ports(suspending=suspending)
+        ports = self._runtime.ports(suspending=suspending)
         if ports is None:
-            raise StoreDown(f"cache {self._namespace!r} is not connected.")
+            raise StoreDown(f"cache {self._runtime.namespace!r} is not connected.")
         return ports.store
 
     async def _drop_later(self, key: bytes) -> bool:
         return bool(await self._store(suspending=True).drop([key]))
 
     def _writer(self, tags: Sequence[str]) -> Writer | None:
-        if self._policy.mode == "ttl" or not tags:
+        if self._runtime.policy.mode == "ttl" or not tags:
             return None
         return self._make_writer(tags, self._store(suspending=False))
 
@@ -394,10 +338,10 @@ class Cache:
         return self._make_writer(list(dict.fromkeys(tags_by_hand(tags))), self._store(suspending=suspending))
 
     def _make_writer(self, tags: Sequence[str], store: Store) -> Writer:
-        cells = [cell_key(self._namespace, tag) for tag in tags]
-        return Writer(cells, policy=self._policy, store=store, arrears=self._arrears)
+        cells = [cell_key(self._runtime.namespace, tag) for tag in tags]
+        return Writer(cells, policy=self._runtime.policy, store=store, arrears=self._runtime.arrears)
 
     def _count_commit(self, announced: Announced, bumped: bool) -> None:
-        self._counters.add(("marked" if announced is Announced.MARKED else "unmarked", None))
+        self._runtime.totals.add(("marked" if announced is Announced.MARKED else "unmarked", None))
         if not bumped:
-            self._counters.add(("unbumped", None))
+            self._runtime.totals.add(("unbumped", None))

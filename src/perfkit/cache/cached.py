@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import cached_property, wraps
 from types import SimpleNamespace
-from typing import Any, Protocol, TypeVar, cast, get_type_hints
-
-from sqlalchemy import Dialect
+from typing import Any, TypeVar, cast, get_type_hints
 
 from perfkit.cache.fill import database_of, unfit_to_keep, unfit_to_read, wrote
 from perfkit.cache.keys import KeyMaker, is_carried
-from perfkit.cache.policy import Policy, Reason
+from perfkit.cache.policy import Reason
 from perfkit.cache.read import Filled, Hit, Ports, Question, judge, read, refill
+from perfkit.cache.runtime import Runtime
 from perfkit.cache.tags import Dependencies, TagSource, cell_key
 from perfkit.codec import Codec, shape_of, types_in
 from perfkit.errors import CacheDeclarationError
@@ -28,27 +27,6 @@ from perfkit.waiting import blocks_a_loop, run_now
 F = TypeVar("F", bound=Callable[..., Any])
 
 _DECLARED = "__perfkit_declared__"
-
-
-class Runtime(Protocol):
-    """What a cached function needs of its cache while it is called."""
-
-    @property
-    def namespace(self) -> str: ...
-    @property
-    def policy(self) -> Policy: ...
-    @property
-    def watched(self) -> Mapping[Dialect, str]:
-        """The databases whose commits are seen, by name."""
-        ...
-
-    @property
-    def is_off(self) -> bool: ...
-    def ports(self, *, suspending: bool) -> Ports | None:
-        """What a caller of this kind waits on; None while the cache is not connected."""
-        ...
-
-    def count(self, answer: Hit | Filled | Reason) -> None: ...
 
 
 class Declared:
@@ -213,11 +191,13 @@ class Call:
         return self._unfit
 
 
-def cached(function: F, runtime: Runtime, *, tags: Iterable[TagSource], ttl_ms: int, version: int | str) -> F:
-    """`function`, remembered. A classmethod or staticmethod is cached inside and stays what it is."""
+def cached(
+    function: F, runtime: Runtime, *, tags: Iterable[TagSource], ttl_ms: int, version: int | str
+) -> tuple[F, Declared]:
+    """`function`, remembered, and what is known of it. A classmethod or staticmethod is cached inside."""
     if isinstance(function, classmethod | staticmethod):
-        inner = cached(function.__func__, runtime, tags=tags, ttl_ms=ttl_ms, version=version)
-        return cast(F, type(function)(inner))
+        inner, declared = cached(function.__func__, runtime, tags=tags, ttl_ms=ttl_ms, version=version)
+        return cast(F, type(function)(inner)), declared
     declared = Declared(function, runtime, tags=tags, ttl_ms=ttl_ms, version=version)
 
     @wraps(function)
@@ -236,7 +216,7 @@ def cached(function: F, runtime: Runtime, *, tags: Iterable[TagSource], ttl_ms: 
 
     wrapper = suspending if declared.suspends else blocking
     setattr(wrapper, _DECLARED, declared)
-    return cast(F, wrapper)
+    return cast(F, wrapper), declared
 
 
 def declared_by(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Declared, tuple[Any, ...]]:

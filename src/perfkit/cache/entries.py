@@ -7,6 +7,8 @@ Whoever can write to the store can write anything here, so nothing is believed b
 
 from __future__ import annotations
 
+from typing import cast
+
 import msgpack
 
 from perfkit.cache.cells import Version
@@ -17,8 +19,7 @@ FORMAT = 1
 
 def seal(payload: bytes, tags: tuple[bytes, ...], versions: tuple[Version, ...]) -> bytes:
     """The bytes of an entry."""
-    packed: bytes = msgpack.packb((FORMAT, payload, versions, tags))
-    return packed
+    return cast(bytes, msgpack.packb((FORMAT, payload, versions, tags)))
 
 
 def payload_of(raw: bytes, tags: tuple[bytes, ...], versions: tuple[Version | None, ...]) -> bytes | None:

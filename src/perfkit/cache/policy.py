@@ -37,6 +37,7 @@ class Policy:
     Raises:
         CacheDeclarationError: a value that cannot work.
 
+    >>> from datetime import timedelta
     >>> Policy(ttl=timedelta(minutes=15)).ttl_ms
     900000
     """

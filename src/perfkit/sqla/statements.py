@@ -13,9 +13,8 @@ from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Column, Delete, ForeignKeyConstraint, Insert, Table, TextClause, Update
-from sqlalchemy.engine.interfaces import Compiled
 from sqlalchemy.sql import operators
-from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.compiler import Compiled, SQLCompiler
 from sqlalchemy.sql.elements import BinaryExpression, BindParameter, BooleanClauseList, ColumnElement
 from sqlalchemy.sql.visitors import iterate
 
