@@ -11,7 +11,7 @@ import uuid
 from decimal import Decimal
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import NullPool, create_engine, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from perfkit.codec import Codec
@@ -39,9 +39,10 @@ class Odd(enum.Enum):
     ONE = 1
 
 
-def rows_named(sql: str):
-    with create_engine("sqlite://").connect() as connection:
-        return connection.execute(text(sql))
+def answer(sql: str, take=lambda result: result):
+    engine = create_engine("sqlite://", poolclass=NullPool)
+    with engine.connect() as connection:
+        return take(connection.execute(text(sql)))
 
 
 VALUES = "Return built-in types, dataclasses, pydantic models, NamedTuples, Enums or rows."
@@ -74,14 +75,14 @@ CASES = [
     ([Text("x")], "result[0]", "m.Text", BASE),
     ({"kind": Kind}, "result['kind']", "enum.EnumType", "Return its name."),
     (open_stop(1, {"lock": object()}), "result._seen['lock']", "object", VALUES),
-    (rows_named("select 1 as a"), "result", "sqlalchemy.engine.cursor.CursorResult", ROWS),
+    (answer("select 1 as a"), "result", "sqlalchemy.engine.cursor.CursorResult", ROWS),
     (
-        rows_named("select 1 as a").mappings().one(),
+        answer("select 1 as a", lambda result: result.mappings().one()),
         "result",
         "sqlalchemy.engine.row.RowMapping",
         "Return dict(mapping).",
     ),
-    (rows_named("select 1 as a, 2 as a").all(), "result[0]", "sqlalchemy.engine.row.Row", LABELS),
+    (answer("select 1 as a, 2 as a", list), "result[0]", "sqlalchemy.engine.row.Row", LABELS),
     ([dt.datetime(2026, 1, 1, tzinfo=Elsewhere())], "result[0]", "datetime.datetime", ZONE),
 ]
 
@@ -170,16 +171,12 @@ def test_a_class_of_no_known_kind_is_refused_as_soon_as_it_is_named():
         Codec([uuid.SafeUUID, Elsewhere])
 
 
-def named_twin(kind):
-    return {"namespace": {"__module__": "m"}} if kind is dataclasses.make_dataclass else {"module": "m"}
-
-
 @pytest.mark.parametrize("kind", [enum.Enum, enum.Flag, dataclasses.make_dataclass])
 def test_two_classes_that_look_the_same_in_bytes_are_refused(kind):
     """One would come back as the other."""
-    twins = [kind("Twin", ["a", "b"], **named_twin(kind)) for _ in range(2)]
+    twins = [kind("Twin", ["a", "b"]) for _ in range(2)]
 
-    with pytest.raises(Unpackable, match="two classes are named m:Twin"):
+    with pytest.raises(Unpackable, match=r"two classes are named \S+:Twin and have the same"):
         Codec(twins)
 
 

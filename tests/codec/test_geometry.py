@@ -122,3 +122,22 @@ def test_neither_package_is_imported_before_its_first_value():
     told = subprocess.run([sys.executable, "-c", program], env=world, check=True, capture_output=True, text=True)
 
     assert told.stdout.strip() == "[]"
+
+
+def test_without_geoalchemy2_the_command_to_run_is_said():
+    """A shape can only be packed where both packages are."""
+    program = (
+        "import sys; sys.modules['geoalchemy2.elements'] = None; import shapely; from perfkit.codec import Codec; "
+    )
+
+    world = {"PYTHONPATH": ":".join(sys.path)}
+    told = subprocess.run(
+        [sys.executable, "-c", f"{program} Codec().pack(shapely.Point(1, 2))"],
+        env=world,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+
+    last = told.stderr.strip().splitlines()[-1]
+    assert last == "perfkit.errors.MissingExtra: packing a geometry needs geoalchemy2: pip install 'perfkit[geo]'"

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import msgpack
 import pytest
 from hypothesis import given
-from sqlalchemy import create_engine, text
+from sqlalchemy import NullPool, create_engine, text
 
 from perfkit.codec import Codec
 from tests.codec.samples import (
@@ -98,7 +98,7 @@ def test_a_model_keeps_what_was_set_and_what_is_private():
 
 def test_rows_of_a_query_keep_their_names():
     """Attributes, `_mapping` and comparison with tuples, without the result."""
-    with create_engine("sqlite://").connect() as connection:
+    with create_engine("sqlite://", poolclass=NullPool).connect() as connection:
         before = connection.execute(text("select 1 as id, 'glass' as kind union select 2, 'paper'")).all()
 
     after = codec.unpack(codec.pack(before))

@@ -9,15 +9,21 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 
-import shapely
-from geoalchemy2.elements import WKBElement, WKTElement
 from msgpack import ExtType
-from shapely.geometry.base import BaseGeometry
 
 from perfkit.codec.scalars import SHAPE, WKB_ELEMENT, WKT_ELEMENT, Reader, Unfit, Writer, ext
+from perfkit.errors import MissingExtra
+
+try:
+    import shapely
+    from geoalchemy2.elements import WKBElement, WKTElement
+    from shapely.geometry.base import BaseGeometry
+except ImportError as missing:
+    package = (missing.name or "shapely").partition(".")[0]
+    raise MissingExtra("packing a geometry", package=package, extra="geo") from missing
 
 MAX_NESTING = 16
-"""How deep collections may stand in each other; PostGIS's own parser stops at 200, maps at 2."""
+"""How deep collections may stand in each other; a map needs two."""
 
 _ELEMENT = struct.Struct(">iB")  # srid, and how to read the rest
 _NOT_SAID, _PLAIN, _EXTENDED, _TEXT = 0, 1, 2, 4

@@ -68,6 +68,7 @@ class Codec:
         Raises:
             Unpackable: something in it is of a type that is not in the table, holds itself, or is more than 100 levels
                 deep. The message has its path, its type and what to return in its place.
+            MissingExtra: it is a geometry, and of GeoAlchemy2 and shapely only one is installed.
         """
         try:
             try:

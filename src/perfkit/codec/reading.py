@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -28,46 +27,47 @@ class Readers(dict[int, Reader]):
         raise ValueError(f"no ext type has the code {code}")
 
 
-class _Taken(enum.Enum):
-    TAKEN = enum.auto()
-
-
 class Reading:
     """Bytes on their way to a value: objects batch by batch, each handed out once."""
 
-    __slots__ = ("_built", "_makers", "_readers")
+    __slots__ = ("_batches", "_makers", "_readers")
 
     def __init__(self, readers: Readers, makers: Mapping[object, Callable[[Any], object]]) -> None:
         self._readers = readers
         self._makers = makers
-        self._built: dict[int, list[object]] = {}
+        self._batches: dict[int, tuple[list[object], bytearray]] = {}  # objects, and which were handed out
 
     def unpack(self, raw: memoryview) -> object:
+        """The value behind the first byte.
+
+        Raises:
+            Exception: of any sort; the bytes choose.
+        """
         *batches, root = read(raw)
         if len(batches) > MAX_BATCHES:
             raise ValueError(f"{len(batches)} batches")
         for number, kind, rows in batches:
             parts = read(rows, ext_hook=self._part)
-            made = make_rows(tuple(kind), parts) if type(kind) is list else map(self._makers[kind], parts)
-            self._built[number] = list(made)
+            made = list(make_rows(tuple(kind), parts) if type(kind) is list else map(self._makers[kind], parts))
+            self._batches[number] = made, bytearray(len(made))
         return read(root, ext_hook=self._part)
 
     def _part(self, code: int, data: bytes) -> object:
         if code == REF:
             number, place = PLACE.unpack(data)
-            batch = self._built[number]
-            made, batch[place] = batch[place], _Taken.TAKEN
-            if made is _Taken.TAKEN:
+            made, taken = self._batches[number]
+            if taken[place]:
                 raise ValueError("an object that two places refer to")
-            return made
+            taken[place] = 1
+            return made[place]
         if code == SPAN:
             return self._span(*PLACES.unpack(data))
         return self._readers[code](data)
 
     def _span(self, number: int, first: int, count: int) -> list[object]:
-        batch = self._built[number]
-        made = batch[first : first + count]
-        if len(made) != count or _Taken.TAKEN in made:
+        made, taken = self._batches[number]
+        end = first + count
+        if end > len(made) or any(taken[first:end]):
             raise ValueError("objects that are not there, or that two places refer to")
-        batch[first : first + count] = [_Taken.TAKEN] * count
-        return made
+        taken[first:end] = b"\1" * count
+        return made[first:end]
