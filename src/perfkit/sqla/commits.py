@@ -77,13 +77,27 @@ class Door:
             event.remove(self._engine, "handle_error", self._after_error)
 
     def _do_commit(self, dbapi_connection: Any) -> None:
-        self._around(dbapi_connection.info, lambda: self._real[0](dbapi_connection))
+        self._around(
+            dbapi_connection.info,
+            commit=lambda: self._real[0](dbapi_connection),
+            rollback=lambda: self._dialect.do_rollback(dbapi_connection),
+        )
 
     def _do_commit_twophase(self, connection: Connection, *args: Any, **kwargs: Any) -> None:
-        self._around(connection.info, lambda: self._real[1](connection, *args, **kwargs))
+        self._around(
+            connection.info,
+            commit=lambda: self._real[1](connection, *args, **kwargs),
+            rollback=lambda: self._dialect.do_rollback_twophase(connection, *args, **kwargs),
+        )
 
-    def _around(self, info: dict[Any, Any], commit: Callable[[], None]) -> None:
-        tokens = self._before(take(info))
+    def _around(self, info: dict[Any, Any], *, commit: Callable[[], None], rollback: Callable[[], None]) -> None:
+        try:
+            tokens = self._before(take(info))
+        except BaseException:
+            # SQLAlchemy takes the transaction for ended, whatever came of its COMMIT, and would give the connection
+            # back to its pool with the changes still open (tests/cache/test_cached.py, veto).
+            rollback()
+            raise
         try:
             commit()
         except BaseException as error:

@@ -1,0 +1,670 @@
+"""What a cached function does for whoever calls it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine, delete, insert, select, text, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
+
+from perfkit import Cache, Policy
+from perfkit.cache import Reason
+from perfkit.errors import CacheDeclarationError, CommitRefused, StoreDown, UnkeyableArgument, UnknownTag, Unpackable
+
+Calling = Callable[..., Any]
+
+
+def test_the_second_call_asks_nobody(kit, calling):
+    """A hit, whoever calls and wherever entries live."""
+    first = calling(kit, "counts")
+    second = calling(kit, "counts")
+
+    assert first == second == {"glass": 2}
+    assert kit.loads["counts"] == 1
+    assert (kit.cache.stats().hits, kit.cache.stats().fills) == (1, 1)
+
+
+def test_a_commit_is_seen_by_the_next_read(kit, calling):
+    """The promise."""
+    calling(kit, "counts")
+    kit.write(lambda s: s.add(kit.Bin(name="three", kind="paper")))
+
+    assert calling(kit, "counts") == {"glass": 2, "paper": 1}
+    assert calling(kit, "counts") == {"glass": 2, "paper": 1}
+    assert kit.loads["counts"] == 2
+
+
+def test_a_commit_on_an_async_engine_is_seen_too(kit, calling):
+    """Its hooks wait underneath, on the same protocol."""
+
+    async def write() -> None:
+        async with AsyncSession(kit.async_engine) as session:
+            session.add(kit.Bin(name="three", kind="paper"))
+            await session.commit()
+
+    calling(kit, "counts")
+    kit.runner.run(write())
+
+    assert calling(kit, "counts") == {"glass": 2, "paper": 1}
+
+
+def test_a_change_of_another_row_leaves_a_row_alone(kit, calling):
+    """A row tag is the row's own."""
+    assert [calling(kit, "name_of", i) for i in (1, 2)] == ["one", "two"]
+    kit.rename(1, "uno")
+
+    assert [calling(kit, "name_of", i) for i in (1, 2)] == ["uno", "two"]
+    assert kit.loads["name_of"] == 3
+
+
+def test_none_is_a_value(kit, calling):
+    """And it goes when the row comes."""
+    assert [calling(kit, "name_of", 9), calling(kit, "name_of", 9)] == [None, None]
+    assert kit.loads["name_of"] == 1
+
+    kit.write(lambda s: s.add(kit.Bin(id=9, name="nine")))
+
+    assert calling(kit, "name_of", 9) == "nine"
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda kit, s: s.execute(update(kit.Bin).where(kit.Bin.id == 1).values(name="new")),
+        lambda kit, s: s.execute(update(kit.Bin).where(kit.Bin.kind == "glass").values(name="new")),
+        lambda kit, s: s.execute(update(kit.Bin), [{"id": 1, "name": "new"}]),
+        lambda kit, s: s.execute(text("UPDATE bins SET name = 'new' WHERE id = 1")),
+        lambda kit, s: s.connection().exec_driver_sql("UPDATE bins SET name = 'new' WHERE id = 1"),
+        lambda kit, s: s.bulk_update_mappings(kit.Bin, [{"id": 1, "name": "new"}]),
+        lambda kit, s: (s.execute(delete(kit.Bin)), s.execute(insert(kit.Bin).values(id=1, name="new"))),
+    ],
+    ids=["core-row", "core-where", "bulk-by-key", "text", "driver", "legacy-bulk", "delete-insert"],
+)
+def test_every_way_to_write_is_seen(small, write):
+    """ORM, bulk, Core, text and SQL for the driver."""
+    with Session(small.engine) as session:
+        assert small.sync["name_of"](session, 1) == "one"
+
+    small.write(lambda s: write(small, s))
+
+    with Session(small.engine) as session:
+        assert small.sync["name_of"](session, 1) == "new"
+
+
+def test_an_autocommitted_statement_is_seen(small):
+    """It has no COMMIT to hook; the statement is its own."""
+    with Session(small.engine) as session:
+        small.sync["counts"](session)
+
+    with small.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(insert(small.Bin).values(name="three", kind="paper"))
+        with Session(small.engine) as session:
+            assert small.sync["counts"](session) == {"glass": 2, "paper": 1}
+
+
+def test_a_cascade_of_the_database_is_seen(small):
+    """The metadata says which tables ON DELETE changes."""
+    small.write(lambda s: s.add(small.Team(id=1, name="a")))
+
+    @small.cache.query(tags="bins")
+    def teams(session: Session) -> list[int | None]:
+        return list(session.scalars(select(small.Bin.team_id).order_by(small.Bin.id)))
+
+    small.write(lambda s: s.execute(update(small.Bin).where(small.Bin.id == 1).values(team_id=1)))
+    with Session(small.engine) as session:
+        assert teams(session) == [1, None]
+        before = small.cache.stats().fills
+
+    small.write(lambda s: s.execute(delete(small.Team).where(small.Team.id == 1)))
+
+    with Session(small.engine) as session:
+        teams(session)
+    assert small.cache.stats().fills == before + 1
+
+
+def test_a_transaction_reads_its_own_writes_and_keeps_nothing(small):
+    """Uncommitted values never leave it."""
+    with Session(small.engine) as session:
+        small.sync["name_of"](session, 1)
+        session.rollback()
+        session.execute(update(small.Bin).where(small.Bin.id == 1).values(name="draft"))
+        assert small.sync["name_of"](session, 1) == "draft"
+        with Session(small.engine) as other:
+            assert small.sync["name_of"](other, 1) == "one"
+        session.rollback()
+
+    with Session(small.engine) as session:
+        assert small.sync["name_of"](session, 1) == "one"
+    assert small.cache.stats().bypasses == {Reason.OWN_WRITES: 1}
+
+
+def test_pending_objects_count_as_written(small):
+    """The next flush would write them."""
+    with Session(small.engine) as session:
+        small.sync["counts"](session)
+        session.add(small.Bin(name="three", kind="paper"))
+
+        assert small.sync["counts"](session) == {"glass": 2, "paper": 1}
+
+
+def test_a_rolled_back_savepoint_still_counts_as_written(small):
+    """More is told than happened, never less; and nothing is published when a savepoint is released."""
+    with Session(small.engine) as session:
+        small.sync["counts"](session)
+        with session.begin_nested():
+            session.add(small.Bin(name="three", kind="paper"))
+        with Session(small.engine) as other:
+            assert small.sync["counts"](other) == {"glass": 2}
+        session.rollback()
+
+    with Session(small.engine) as session:
+        assert small.sync["counts"](session) == {"glass": 2}
+    assert small.loads["counts"] == 1
+
+
+def test_a_session_that_holds_the_entities_keeps_nothing(small):
+    """It would return them as it loaded them."""
+
+    @small.cache.query(tags="bins")
+    def names(session: Session) -> list[str]:
+        return [each.name for each in session.scalars(select(small.Bin).order_by(small.Bin.id))]
+
+    with Session(small.engine, expire_on_commit=False) as session:
+        held = session.get(small.Bin, 1)
+        session.commit()
+        small.rename(1, "uno")
+
+        assert names(session) == ["one", "two"]
+        assert held is not None
+
+    with Session(small.engine) as session:
+        assert names(session) == ["uno", "two"]
+    assert small.cache.stats().unkept == {Reason.IDENTITY_MAP: 1}
+
+
+def test_a_function_that_writes_keeps_nothing(small):
+    """What it returns may never be committed."""
+
+    @small.cache.query(tags="bins")
+    def add(session: Session) -> int:
+        session.execute(insert(small.Bin).values(name="three"))
+        return 1
+
+    with Session(small.engine) as session:
+        add(session)
+
+    assert small.cache.stats().unkept == {Reason.LOADER_WROTE: 1}
+
+
+def test_arguments_of_different_types_are_different_calls(small):
+    """1, True, 1.0 and "1" are equal or look alike, and are not the same question."""
+
+    @small.cache.query(tags="bins")
+    def kind_of(value: object) -> str:
+        return type(value).__name__
+
+    assert [kind_of(value) for value in (1, True, 1.0, "1", b"1", None)] == [
+        "int",
+        "bool",
+        "float",
+        "str",
+        "bytes",
+        "NoneType",
+    ]
+    assert [kind_of(value) for value in (1, True, 1.0, "1", b"1", None)] == [
+        "int",
+        "bool",
+        "float",
+        "str",
+        "bytes",
+        "NoneType",
+    ]
+    assert small.cache.stats().hits == 6
+
+
+def test_however_arguments_are_passed_it_is_one_call(small):
+    """By position, by name, or left to the default."""
+    with Session(small.engine) as session:
+        keys = {
+            small.cache.key_of(small.sync["counts"], session),
+            small.cache.key_of(small.sync["counts"], session, None),
+            small.cache.key_of(small.sync["counts"], session=session, kind=None),
+        }
+
+    assert len(keys) == 1
+
+
+def test_another_database_has_other_entries(small, tmp_path):
+    """A session of another engine never gets the first one's results."""
+    other = create_engine(f"sqlite:///{tmp_path}/other.sqlite3")
+    small.Base.metadata.create_all(other)
+    with Session(small.engine) as session:
+        assert small.sync["counts"](session) == {"glass": 2}
+
+    with Session(other) as session:
+        assert small.sync["counts"](session) == {}
+    assert small.cache.stats().bypasses == {Reason.NOT_WATCHED: 1}
+
+    small.cache.watch(other)
+    with Session(other) as session:
+        assert small.sync["counts"](session) == {}
+    with Session(small.engine) as session:
+        assert small.sync["counts"](session) == {"glass": 2}
+    assert small.cache.stats().hits == 1
+    other.dispose()
+
+
+def test_another_schema_has_other_entries(small):
+    """A map of schema names is part of where a session reads."""
+    mapped = small.engine.execution_options(schema_translate_map={None: "main"})
+    with Session(small.engine) as session, Session(mapped) as elsewhere:
+        keys = {small.cache.key_of(small.sync["counts"], each) for each in (session, elsewhere)}
+
+    assert len(keys) == 2
+
+
+def test_methods_of_every_kind_are_cached(small):
+    """A subclass that inherits a class method has entries of its own."""
+    cache = small.cache
+
+    class Board:
+        def __init__(self, key: int) -> None:
+            self.key = key
+
+        def cache_identity(self) -> int:
+            return self.key
+
+        @cache.query(tags="bins")
+        def own(self, add: int) -> int:
+            return self.key + add
+
+        @classmethod
+        @cache.query(tags="bins")
+        def kind(cls) -> str:
+            return cls.__name__
+
+        @staticmethod
+        @cache.query(tags="bins")
+        def free(value: int) -> int:
+            return value
+
+        @cache.query(tags="bins")
+        @staticmethod
+        def inside(value: int) -> int:
+            return -value
+
+    class Sub(Board):
+        pass
+
+    for _ in range(2):
+        assert (Board(1).own(1), Board(2).own(1), Board.kind(), Sub.kind()) == (2, 3, "Board", "Sub")
+        assert (Board.free(1), Board.inside(1)) == (1, -1)
+    assert (cache.stats().fills, cache.stats().hits) == (6, 6)
+
+
+def test_what_is_returned_may_be_changed(kit, calling):
+    """Each caller has a value of its own."""
+    calling(kit, "counts")["glass"] = 99
+    calling(kit, "counts")["glass"] = 99
+
+    assert calling(kit, "counts") == {"glass": 2}
+
+
+def test_an_exception_is_not_remembered(small):
+    """The next call tries again."""
+
+    @small.cache.query(tags="bins")
+    def fails(session: Session) -> int:
+        small.loads["fails"] += 1
+        raise LookupError("no")
+
+    with Session(small.engine) as session:
+        for _ in range(2):
+            with pytest.raises(LookupError):
+                fails(session)
+
+    assert small.loads["fails"] == 2
+
+
+def test_an_entry_expires(tmp_path, small):
+    """After its ttl it is loaded again."""
+    from perfkit.cache import MemoryStore
+
+    class Turned:
+        now = 0.0
+
+        def monotonic(self) -> float:
+            return self.now
+
+        def wall_ms(self) -> int:
+            return int(self.now * 1000)
+
+    clock = Turned()
+    cache = Cache("turned", Policy(ttl=10))
+
+    @cache.query(tags="bins")
+    def one() -> int:
+        small.loads["one"] += 1
+        return 1
+
+    cache.connect(MemoryStore(clock=clock))
+    cache.watch(small.engine, small.Base.metadata)
+    one()
+    clock.now = 9.9
+    one()
+    assert small.loads["one"] == 1
+
+    clock.now = 10.1
+    one()
+
+    assert small.loads["one"] == 2
+    cache.close()
+
+
+def test_a_version_makes_other_keys(small):
+    """So does another body, or another shape of the result."""
+
+    def declared(version, body):
+        scope: dict[str, Any] = {}
+        exec(f"def f() -> {body[0]}:\n    return {body[1]}", scope)  # noqa: S102
+        return small.cache.key_of(small.cache.query(tags="bins", version=version)(scope["f"]))
+
+    keys = [declared(0, ("int", "1")), declared(1, ("int", "1")), declared(0, ("int", "2")), declared(0, ("str", "1"))]
+
+    assert len(set(keys)) == 4
+    assert declared(0, ("int", "1")) == keys[0]
+
+
+def test_refresh_drop_and_off(kit, calling):
+    """What one can do with one entry."""
+    name_of = kit.sync["name_of"]
+    with Session(kit.engine) as session:
+        name_of(session, 1)
+        assert kit.cache.refresh(name_of, session, 1) == "one"
+        assert kit.loads["name_of"] == 2
+        with kit.cache.off():
+            name_of(session, 1)
+        assert kit.loads["name_of"] == 3
+        assert kit.cache.drop(name_of, session, 1) is True
+        assert kit.cache.drop(name_of, session, 1) is False
+        name_of(session, 1)
+        assert kit.loads["name_of"] == 4
+
+    async def of_async() -> None:
+        async with AsyncSession(kit.async_engine) as session:
+            aname_of = kit.suspending["name_of"]
+            assert await kit.cache.refresh(aname_of, session, 1) == "one"
+            assert await kit.cache.drop(aname_of, session, 1) is True
+
+    kit.runner.run(of_async())
+
+
+def test_touch_joins_the_transaction(small):
+    """Published if it commits, forgotten if it rolls back."""
+    with Session(small.engine) as session:
+        small.sync["counts"](session)
+    with Session(small.engine) as session:
+        small.cache.touch(session, small.Bin)
+        session.execute(select(1))
+        session.rollback()
+    with Session(small.engine) as session:
+        small.sync["counts"](session)
+    assert small.loads["counts"] == 1
+
+    with Session(small.engine) as session:
+        session.execute(select(1))
+        small.cache.touch(session, "bins")
+        session.commit()
+
+    with Session(small.engine) as session:
+        small.sync["counts"](session)
+    assert small.loads["counts"] == 2
+
+
+def test_a_name_of_ones_own_changes_by_hand(kit, calling):
+    """Only touch and bump know it."""
+
+    @kit.cache.query(tags="board:{team}")
+    def board(team: int) -> int:
+        kit.loads["board"] += 1
+        return team
+
+    board(7), board(8), board(7)
+    assert kit.loads["board"] == 2
+
+    kit.cache.bump("board:7")
+    board(7), board(8)
+    assert kit.loads["board"] == 3
+
+    kit.runner.run(kit.cache.abump("*"))
+    board(7), board(8)
+    assert kit.loads["board"] == 5
+
+
+def test_results_over_the_limit_are_not_kept(small):
+    """They are returned."""
+    cache = Cache("limited", Policy(max_bytes=100))
+
+    @cache.query(tags="bins")
+    def long() -> str:
+        return "x" * 200
+
+    cache.connect()
+    cache.watch(small.engine, small.Base.metadata)
+
+    assert long() == long() == "x" * 200
+    assert cache.stats().unkept == {Reason.TOO_LARGE: 2}
+    cache.close()
+
+
+def test_without_connect_or_watch_functions_just_run(small):
+    """And the totals say why."""
+    cache = Cache("alone")
+
+    @cache.query(tags="bins")
+    def one() -> int:
+        return 1
+
+    assert one() == 1
+    cache.connect()
+    assert one() == 1
+    assert cache.stats().bypasses == {Reason.NOT_CONNECTED: 1, Reason.NOT_WATCHED: 1}
+    cache.close()
+
+
+def test_close_takes_every_listener_away(small):
+    """The engine is as it was."""
+    engine = create_engine("sqlite://")
+    small.Base.metadata.create_all(engine)
+    real, listeners = engine.dialect.do_commit, dict(engine.dispatch.__class__.__dict__)
+    cache = Cache("brief")
+    cache.connect()
+    cache.watch(engine)
+    assert engine.dialect.do_commit != real
+
+    cache.close()
+
+    assert engine.dialect.do_commit == real
+    assert list(engine.dispatch.before_cursor_execute) == []
+    assert listeners
+    engine.dispose()
+
+
+def test_two_caches_watch_one_engine(small):
+    """Each is told of each commit."""
+    other = Cache("other")
+
+    @other.query(tags="bins")
+    def count(session: Session) -> int:
+        return len(session.scalars(select(small.Bin.id)).all())
+
+    other.connect()
+    other.watch(small.engine, small.Base.metadata)
+    with Session(small.engine) as session:
+        assert (count(session), small.sync["counts"](session)) == (2, {"glass": 2})
+
+    small.write(lambda s: s.add(small.Bin(name="three")))
+
+    with Session(small.engine) as session:
+        assert (count(session), small.sync["counts"](session)) == (3, {"glass": 3})
+    other.close()
+
+
+# ---- declarations that cannot work
+
+
+def test_a_misspelt_table_is_found_at_start_up(small):
+    """With the nearest name."""
+    cache = Cache("typo")
+
+    @cache.query(tags="bin")
+    def one() -> int:
+        return 1
+
+    cache.connect()
+    with pytest.raises(UnknownTag, match="did you mean 'bins'"):
+        cache.watch(small.engine, small.Base.metadata)
+    cache.close()
+
+
+@pytest.mark.parametrize(
+    ("tags", "message"),
+    [
+        ("bins#{bin}", "names the parameter 'bin'"),
+        ("bins#{key.id}", "only be the name of a parameter"),
+        ("bins#x{key}", "key's columns alone"),
+        ("{key}", "must begin with the name"),
+        ((), "name what the result depends on"),
+        (int, "give a mapped class"),
+    ],
+)
+def test_a_tag_that_cannot_work_is_found_at_import(tags, message):
+    """Before anybody calls."""
+    cache = Cache("wrong")
+
+    with pytest.raises(CacheDeclarationError, match=message):
+
+        @cache.query(tags=tags)
+        def one(key: int) -> int:
+            return 1
+
+
+def test_an_argument_without_a_text_is_refused(small):
+    """Rather than told apart by its address."""
+
+    @small.cache.query(tags="bins")
+    def one(thing: object) -> int:
+        return 1
+
+    with pytest.raises(UnkeyableArgument, match="thing=<object"):
+        one(object())
+
+
+def test_a_result_that_cannot_be_kept_is_refused_at_the_first_call(small):
+    """An entity says to return values."""
+
+    @small.cache.query(tags="bins")
+    def entity(session: Session) -> Any:
+        return session.get(small.Bin, 1)
+
+    with Session(small.engine) as session, pytest.raises(Unpackable, match="Bin"):
+        entity(session)
+
+
+@pytest.mark.parametrize("make", [lambda: iter(()), lambda: 1])
+def test_only_functions_with_one_result_are_cached(make):
+    """A generator is used up by its first reader."""
+    cache = Cache("wrong")
+
+    def generator():
+        yield 1
+
+    with pytest.raises(CacheDeclarationError):
+        cache.query(tags="bins")(generator)
+    with pytest.raises(CacheDeclarationError, match="decorate a function"):
+        cache.query(tags="bins")(make())
+
+
+# ---- modes, and stores that fail
+
+
+def test_committed_mode_bumps_without_a_mark(tmp_path, small):
+    """One round trip less; seen by the next read all the same."""
+    cache = Cache("committed", Policy(mode="committed"))
+
+    @cache.query(tags="bins")
+    def count(session: Session) -> int:
+        return len(session.scalars(select(small.Bin.id)).all())
+
+    cache.connect()
+    cache.watch(small.engine, small.Base.metadata)
+    with Session(small.engine) as session:
+        count(session)
+
+    small.write(lambda s: s.add(small.Bin(name="three")))
+
+    with Session(small.engine) as session:
+        assert count(session) == 3
+    assert (cache.stats().marked_commits, cache.stats().unmarked_commits) == (0, 1)
+    cache.close()
+
+
+def test_ttl_mode_serves_what_it_has(small):
+    """Whatever is written."""
+    cache = Cache("ttl", Policy(mode="ttl", ttl=60))
+
+    @cache.query(tags="bins")
+    def count(session: Session) -> int:
+        return len(session.scalars(select(small.Bin.id)).all())
+
+    cache.connect()
+    cache.watch(small.engine, small.Base.metadata)
+    with Session(small.engine) as session:
+        count(session)
+    small.write(lambda s: s.add(small.Bin(name="three")))
+
+    with Session(small.engine) as session:
+        assert count(session) == 2
+    cache.close()
+
+
+UNREACHABLE = "redis://127.0.0.1:1/0"
+
+
+def test_a_store_that_is_down_costs_nobody_an_answer(tmp_path, calling, small):
+    """Reads come from the database, writes go on, and the totals tell."""
+    from tests.cache.conftest import Kit
+
+    kit = Kit(Cache("down"), tmp_path / "down.sqlite3")
+    kit.cache.connect(UNREACHABLE)
+    kit.watch()
+
+    assert calling(kit, "counts") == {"glass": 2}
+    kit.write(lambda s: s.add(kit.Bin(name="three")))
+    assert calling(kit, "counts") == {"glass": 3}
+
+    stats = kit.cache.stats()
+    assert (stats.hits, stats.unmarked_commits, stats.unbumped_commits) == (0, 1, 1)
+    assert set(stats.unkept) <= {Reason.STORE_DOWN, Reason.UNSETTLED}
+    with pytest.raises(StoreDown):
+        kit.cache.ping()
+    kit.close()
+
+
+def test_veto_refuses_a_commit_that_cannot_be_marked(tmp_path):
+    """Nothing of it is in the database."""
+    from tests.cache.conftest import Kit
+
+    kit = Kit(Cache("veto", Policy(on_mark_failure="veto")), tmp_path / "veto.sqlite3")
+    kit.cache.connect(UNREACHABLE)
+    kit.watch()
+
+    with pytest.raises(CommitRefused, match="nothing was"):
+        kit.write(lambda s: s.add(kit.Bin(name="three")))
+
+    with Session(kit.engine) as session:
+        assert len(session.scalars(select(kit.Bin)).all()) == 2
+    kit.close()
