@@ -117,6 +117,7 @@ class BlockingWire:
         try:
             answer = self._ask(words)
         except redis.ResponseError as refusal:
+            self._breaker.succeeded()  # it lives, and says no
             raise _refused(words, refusal) from refusal
         except _TROUBLE as trouble:
             self._breaker.failed()
@@ -184,6 +185,7 @@ class AsyncioWire:
             async with asyncio.timeout(self._timeout_s):
                 answer = await self._ask(words)
         except redis.ResponseError as refusal:
+            self._breaker.succeeded()  # it lives, and says no
             raise _refused(words, refusal) from refusal
         except _TROUBLE as trouble:
             self._breaker.failed()

@@ -174,7 +174,7 @@ def test_a_key_of_another_type_is_a_refusal(asked):
     """And not an exception of Redis."""
     asked.raw.lpush(CELL, "x")
 
-    with pytest.raises(StoreDown, match="WRONGTYPE|wrong kind"):
+    with pytest.raises(StoreDown, match=r"WRONGTYPE|wrong kind"):
         asked.ensure([CELL])
 
 

@@ -25,7 +25,7 @@ def test_the_code_on_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest
 
     for found in BLOCK.finditer(text):
         line = text[: found.start()].count("\n") + 1
-        exec(compile("\n" * line + found[1], str(page), "exec", dont_inherit=True), names)
+        exec(compile("\n" * line + found[1], str(page), "exec", dont_inherit=True), names)  # noqa: S102
 
     if (engine := names.get("engine")) is not None:
         engine.dispose()

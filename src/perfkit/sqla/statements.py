@@ -135,11 +135,17 @@ def _is_plain(statement: Insert, compiled: SQLCompiler) -> bool:
     and `values([…])` writes many rows with one set, whose binds end in _m0, _m1 and so on.
     """
     return (
-        type(statement) is Insert
+        _is_of_no_dialect(statement)
         and statement.select is None
         and compiled.string.startswith("INSERT INTO ")
         and not any(name.endswith("_m1") for name in compiled.binds)
     )
+
+
+def _is_of_no_dialect(statement: Insert) -> bool:
+    # what the ORM has annotated is a subclass too, made by SQLAlchemy's own core
+    kinds = type(statement).__mro__
+    return all(kind.__module__.startswith("sqlalchemy.sql.") for kind in kinds[: kinds.index(Insert)])
 
 
 def _sets_key(compiled: SQLCompiler, table: Table) -> bool:

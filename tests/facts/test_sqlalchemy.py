@@ -1,0 +1,130 @@
+"""What perfkit relies on in SQLAlchemy, named by the fact."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import Column, Integer, MetaData, Table, create_engine, event, insert, select
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from perfkit.sqla import private
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Thing(Base):
+    __tablename__ = "things"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(default="")
+
+
+@pytest.fixture
+def engine(tmp_path):
+    engine = create_engine(f"sqlite:///{tmp_path}/facts.sqlite3")
+    Base.metadata.create_all(engine)
+    yield engine
+    engine.dispose()
+
+
+def test_do_commit_runs_after_every_commit_listener(engine):
+    """So whatever a listener still writes is noted before the mark."""
+    order: list[str] = []
+    real = engine.dialect.do_commit
+    event.listen(engine, "commit", lambda connection: order.append("listener"))
+    engine.dialect.do_commit = lambda connection: (order.append("do_commit"), real(connection))
+
+    with Session(engine) as session:
+        session.add(Thing())
+        session.commit()
+
+    assert order == ["listener", "do_commit"]
+
+
+def test_a_session_tells_of_a_commit_when_a_savepoint_is_released(engine):
+    """Which is why no hook of ours is on Session.after_commit."""
+    told: list[bool] = []
+    with Session(engine) as session:
+        event.listen(session, "after_commit", lambda s: told.append(True))
+        with session.begin_nested():
+            session.add(Thing())
+        assert told == [True]
+        session.rollback()
+
+
+def test_an_error_out_of_do_commit_leaves_the_transaction_open(engine):
+    """SQLAlchemy takes it for ended; so a refusal rolls back by itself."""
+
+    def refuse(connection):
+        raise RuntimeError("no")
+
+    engine.dialect.do_commit, real = refuse, engine.dialect.do_commit
+    with Session(engine) as session:
+        session.add(Thing(id=1))
+        with pytest.raises(RuntimeError):
+            session.commit()
+    engine.dialect.do_commit = real
+
+    with engine.connect() as connection:
+        assert connection.connection.driver_connection.in_transaction
+
+
+def test_a_session_with_something_to_flush_has_begun(engine):
+    """add(), a changed attribute and delete() each begin a transaction."""
+    with Session(engine) as session:
+        session.add(Thing(id=1))
+        assert session.in_transaction()
+        session.commit()
+        thing = session.get(Thing, 1)
+        session.commit()
+        assert not session.in_transaction()
+        thing.name = "changed"
+        assert session.in_transaction()
+        session.rollback()
+        session.delete(thing)
+        assert session.in_transaction()
+
+
+def test_sqlite_drivers_begin_at_the_first_write(engine):
+    """Reads before it are fresh, each for itself."""
+    with engine.connect() as connection:
+        connection.execute(select(Thing))
+        assert not connection.connection.driver_connection.in_transaction
+        connection.execute(insert(Thing).values(name="x"))
+        assert connection.connection.driver_connection.in_transaction
+
+
+async def test_aiosqlite_tells_whether_a_transaction_is_open(tmp_path):
+    """Without a round trip to its thread."""
+    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/facts.sqlite3")
+    async with engine.connect() as connection:
+        raw = await connection.get_raw_connection()
+        assert raw.driver_connection.in_transaction is False
+    await engine.dispose()
+
+
+def test_the_public_name_for_an_inserted_key_is_right_for_one_row_only(engine):
+    """values([…]) of several rows tells the key of one, so its binds are looked at."""
+    things = Table("things", MetaData(), Column("id", Integer, primary_key=True), Column("name", Integer))
+    with engine.connect() as connection:
+        many = connection.execute(insert(things).values([{"name": 1}, {"name": 2}]))
+        assert len(many.inserted_primary_key_rows) == 1
+
+
+async def test_the_private_names_are_there(engine, tmp_path):
+    """Each with a fallback; this says whether it is needed."""
+    with engine.connect() as connection:
+        assert private.is_autocommit(connection) is False
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        assert private.is_autocommit(connection) is True
+    own = create_engine("sqlite://", isolation_level="AUTOCOMMIT")
+    with own.connect() as connection:
+        assert private.is_autocommit(connection) is True
+    assert private.engine_isolation(own.dialect) == "AUTOCOMMIT"
+    own.dispose()
+    assert private.in_greenlet() is False
+    suspending = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/facts.sqlite3")
+    async with AsyncSession(suspending) as session:
+        assert await session.run_sync(lambda _: private.in_greenlet()) is True
+    await suspending.dispose()

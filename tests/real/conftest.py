@@ -1,0 +1,191 @@
+"""A table on real PostgreSQL, a cache on real Redis, and a place to stop a writer."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from sqlalchemy import create_engine, select
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from perfkit import Cache, Policy
+from perfkit.cache import Seen
+from perfkit.cache.redis import RedisStore
+from perfkit.wire import BlockingWire, Breaker
+from tools.services import Missing, Program, Service, locate
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Bin(Base):
+    __tablename__ = "bins"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+
+
+class GatedStore:
+    """A real store; a test may stand in front of any of its commands."""
+
+    def __init__(self, url: str) -> None:
+        self._wire = BlockingWire(url, Breaker())
+        self._real = RedisStore(self._wire, cell_ttl_ms=3_600_000)
+        self.before: dict[str, Callable[[], None]] = {}
+        self.commands: list[str] = []
+
+    def _pass(self, command: str) -> None:
+        self.commands.append(command)
+        self.before.get(command, lambda: None)()
+
+    async def read(self, keys: Sequence[bytes]) -> Seen:
+        self._pass("read")
+        return await self._real.read(keys)
+
+    async def ensure(self, cells: Sequence[bytes]) -> Seen:
+        self._pass("ensure")
+        return await self._real.ensure(cells)
+
+    async def put(self, key: bytes, entry: bytes, ttl_ms: int) -> None:
+        self._pass("put")
+        await self._real.put(key, entry, ttl_ms)
+
+    async def mark(self, cells: Sequence[bytes], writer: bytes, hold_ms: int) -> None:
+        self._pass("mark")
+        await self._real.mark(cells, writer, hold_ms)
+
+    async def bump(self, cells: Sequence[bytes], writer: bytes) -> None:
+        self._pass("bump")
+        await self._real.bump(cells, writer)
+
+    async def drop(self, keys: Sequence[bytes]) -> int:
+        self._pass("drop")
+        return await self._real.drop(keys)
+
+    def close(self) -> None:
+        self._wire.close()
+
+
+class Shop:
+    """One process of a service."""
+
+    def __init__(self, database: str, store: GatedStore | str, **policy: Any) -> None:
+        self.engine = create_engine(database.replace("postgresql:", "postgresql+psycopg:"))
+        Base.metadata.create_all(self.engine)
+        self.cache = Cache("real", Policy(**policy))
+        self.store = store
+        self.loads = 0
+        self.inside: Callable[[], None] = lambda: None
+        cache = self.cache
+
+        @cache.query(tags="bins#{bin_id}")
+        def name_of(session: Session, bin_id: int) -> str | None:
+            self.loads += 1
+            found = session.execute(select(Bin.name).where(Bin.id == bin_id)).scalar_one_or_none()
+            self.inside()
+            return found
+
+        self._name_of = name_of
+        cache.connect(store)
+        cache.watch(self.engine, Base.metadata, database="real")
+
+    def read(self, bin_id: int = 1) -> str | None:
+        with Session(self.engine) as session:
+            return self._name_of(session, bin_id)
+
+    def write(self, name: str, bin_id: int = 1) -> None:
+        with Session(self.engine) as session:
+            session.merge(Bin(id=bin_id, name=name))
+            session.commit()
+
+    def close(self) -> None:
+        self.cache.close()
+        self.engine.dispose()
+        if isinstance(self.store, GatedStore):
+            self.store.close()
+
+
+@pytest.fixture
+def shops(pg_url: str, redis_url: str) -> Iterator[Callable[..., Shop]]:
+    """Makes processes of one service, on one database and one server."""
+    made: list[Shop] = []
+
+    def make(**policy: Any) -> Shop:
+        made.append(Shop(pg_url, GatedStore(redis_url), **policy))
+        return made[-1]
+
+    yield make
+    for shop in made:
+        shop.close()
+
+
+class OwnRedis:
+    """A server that a test may stop, kill and start again; it dies with the test process."""
+
+    def __init__(self, program: Program, folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        self._program, self._folder = program, folder
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.start()
+
+    def start(self) -> None:
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder), "--save", ""]
+        self.process = subprocess.Popen(
+            [str(self._program.executable), *options],
+            env={**os.environ, **self._program.environment},
+            stdout=subprocess.DEVNULL,
+            preexec_fn=lambda: ctypes.CDLL(None).prctl(1, signal.SIGKILL),  # PR_SET_PDEATHSIG
+        )
+        until = time.monotonic() + 20
+        with redis.Redis(port=self.port) as client:
+            while True:
+                try:
+                    client.ping()
+                    return
+                except redis.ConnectionError:
+                    assert time.monotonic() < until, "Redis did not start"
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def client(self) -> redis.Redis:
+        return redis.Redis(port=self.port)
+
+
+@pytest.fixture
+def own_redis(services: Any) -> Iterator[OwnRedis]:
+    place = locate(Service.REDIS)
+    if not isinstance(place, Program):
+        place = _program_beside(place)
+    with tempfile.TemporaryDirectory(prefix="perfkit-own-") as folder:
+        server = OwnRedis(place, Path(folder))
+        yield server
+        server.kill()
+
+
+def _program_beside(place: Any) -> Program:
+    """A server of our own, although the environment names one that is not ours to kill."""
+    if isinstance(place, Missing):
+        pytest.skip(str(place))
+    variable = os.environ.pop(Service.VALKEY.variable, None)
+    try:
+        found = locate(Service.VALKEY)
+    finally:
+        if variable is not None:
+            os.environ[Service.VALKEY.variable] = variable
+    if not isinstance(found, Program):
+        pytest.skip(str(found))
+    return found

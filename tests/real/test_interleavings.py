@@ -1,0 +1,265 @@
+"""Orders of events that go wrong elsewhere, forced on real servers through the public decorator."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+from sqlalchemy import select, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from perfkit.cache import Reason
+from tests.real.conftest import Bin
+
+LONG_S = 30
+
+
+def test_a_load_that_a_commit_overtakes_is_not_served_afterwards(shops):
+    """The stale fill: read the old row, be overtaken, keep it."""
+    shop, other = shops(), shops()
+    shop.write("old")
+    shop.inside = lambda: other.write("new") if shop.loads == 1 else None
+
+    assert shop.read() == "old"
+
+    assert shop.read() == "new"
+    assert other.read() == "new"
+
+
+def test_a_read_between_commit_and_bump_gets_the_new_row(shops):
+    """Visible is visible, whether or not commit() has returned; and nothing is kept under the mark."""
+    shop, writer = shops(), shops()
+    writer.write("old")
+    assert shop.read() == shop.read() == "old"
+    committed, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        committed.set()
+        go_on.wait(LONG_S)
+
+    writer.store.before["bump"] = hold
+    thread = threading.Thread(target=writer.write, args=("new",))
+    thread.start()
+    assert committed.wait(LONG_S)
+    loads = shop.loads
+
+    seen = [shop.read(), shop.read()]
+
+    go_on.set()
+    thread.join(LONG_S)
+    assert seen == ["new", "new"]
+    assert shop.loads == loads + 2
+    assert shop.cache.stats().unkept[Reason.MARKED] == 2
+    assert (shop.read(), shop.read(), shop.loads) == ("new", "new", loads + 3)
+
+
+def test_a_read_between_mark_and_commit_gets_the_old_row_and_keeps_nothing(shops):
+    """It is the current one until then."""
+    shop, writer = shops(), shops()
+    writer.write("old")
+    shop.read()
+    seen: list[str | None] = []
+    writer.store.before["mark"] = lambda: None
+
+    real = writer.engine.dialect.do_commit
+    door = writer.engine.dialect
+    commit = door.__class__.do_commit
+
+    def before_commit(self, connection):
+        seen.append(shop.read())
+        commit(self, connection)
+
+    assert real is not commit
+    door.__class__.do_commit = before_commit
+    try:
+        writer.write("new")
+    finally:
+        door.__class__.do_commit = commit
+
+    assert shop.read() == "new"
+    assert set(seen) <= {"old"}
+
+
+def test_the_first_of_two_writers_does_not_publish_for_the_second(shops):
+    """One cell, two marks."""
+    shop, one, two = shops(), shops(), shops()
+    one.write("old")
+    marked, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        marked.set()
+        go_on.wait(LONG_S)
+
+    # the second has marked and committed, and not bumped, when the first comes and goes
+    two.store.before["bump"] = hold
+    thread = threading.Thread(target=two.write, args=("second", 2))
+    thread.start()
+    assert marked.wait(LONG_S)
+    one.write("first", 2)
+    shop.read(2)
+    loads = shop.loads
+    shop.read(2)
+
+    assert shop.loads == loads + 1, "kept under the second writer's mark"
+    go_on.set()
+    thread.join(LONG_S)
+    assert shop.read(2) == "first"
+
+
+KILLED = """
+import os, signal, sys
+sys.path[:0] = {path!r}
+from tests.real.conftest import GatedStore, Shop
+shop = Shop({database!r}, GatedStore({redis!r}), mark_hold=1.0)
+shop.store.before["bump"] = lambda: os.kill(os.getpid(), signal.SIGKILL)
+shop.write("new")
+"""
+
+
+def test_a_writer_killed_between_commit_and_bump_leaves_no_old_answer(shops, pg_url, redis_url):
+    """A process, and a real SIGKILL. Readers ask the database until the deadline, and keep again after it."""
+    shop = shops()
+    shop.write("old")
+    assert shop.read() == shop.read() == "old"
+
+    program = KILLED.format(path=sys.path, database=pg_url, redis=redis_url)
+    ended = subprocess.run([sys.executable, "-c", program], cwd=Path.cwd(), timeout=LONG_S, check=False)
+
+    assert ended.returncode == -signal.SIGKILL
+    assert shop.read() == "new"
+    with redis.Redis.from_url(redis_url) as client:
+        cell = b"real:t:{bins}:bins#1"
+        while client.get(cell).startswith(b"d") and shop.cache.stats().hits < 2:
+            assert shop.read() == "new"
+    loads = shop.loads
+    assert (shop.read(), shop.loads) == ("new", loads)
+
+
+def test_a_connection_cut_inside_commit_leaves_the_mark(shops, pg_url, redis_url):
+    """The outcome is not known, so nothing is published; the reader asks the database."""
+    shop, writer = shops(), shops()
+    writer.write("old")
+    assert shop.read() == "old"
+    with writer.engine.begin() as connection:
+        connection.execute(
+            text(
+                "CREATE FUNCTION wait_a_little() RETURNS trigger LANGUAGE plpgsql AS "
+                "$$ BEGIN PERFORM pg_advisory_lock(42); RETURN NULL; END $$"
+            )
+        )
+        connection.execute(
+            text(
+                "CREATE CONSTRAINT TRIGGER at_commit AFTER UPDATE ON bins DEFERRABLE INITIALLY DEFERRED "
+                "FOR EACH ROW EXECUTE FUNCTION wait_a_little()"
+            )
+        )
+    shop.read()
+    with psycopg.connect(pg_url, autocommit=True) as outside:
+        outside.execute("SELECT pg_advisory_lock(42)")
+        failed: list[BaseException] = []
+
+        def write() -> None:
+            try:
+                writer.write("new")
+            except DBAPIError as error:
+                failed.append(error)
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'advisory' AND datname = current_database()"
+        while (found := outside.execute(waiting).fetchone()) is None:
+            pass
+        outside.execute("SELECT pg_terminate_backend(%s)", found)
+        thread.join(LONG_S)
+
+    assert len(failed) == 1
+    with redis.Redis.from_url(redis_url) as client:
+        assert client.get("real:t:{bins}:bins#1").startswith(b"d")
+    assert shop.read() == "old", "it was never committed"
+    assert writer.cache.stats().unbumped_commits == 1
+
+
+def test_a_commit_that_the_database_refuses_is_published(shops, pg_url):
+    """It is certain that nothing will ever be visible: the mark goes."""
+    shop, writer = shops(), shops()
+    writer.write("old")
+    with writer.engine.begin() as connection:
+        connection.execute(
+            text(
+                "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+                "$$ BEGIN RAISE EXCEPTION 'no'; END $$; "
+                "CREATE CONSTRAINT TRIGGER at_commit AFTER UPDATE ON bins DEFERRABLE INITIALLY DEFERRED "
+                "FOR EACH ROW EXECUTE FUNCTION refuse()"
+            )
+        )
+
+    with pytest.raises(DBAPIError):
+        writer.write("new")
+
+    assert shop.read() == "old"
+    assert (shop.read(), shop.loads) == ("old", 1)
+
+
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+def test_a_snapshot_neither_gets_nor_gives(shops, level):
+    """Its past is its own."""
+    shop, writer = shops(), shops()
+    writer.write("old")
+    with Session(shop.engine.execution_options(isolation_level=level)) as session:
+        session.execute(select(Bin.id))
+        writer.write("new")
+
+        assert shop._name_of(session, 1) == "old"
+
+    assert shop.read() == "new"
+    assert shop.cache.stats().bypasses == {Reason.SNAPSHOT: 1}
+
+
+def test_a_strict_commit_costs_one_round_trip_before_and_one_after(shops):
+    """And a hit costs one."""
+    shop = shops()
+    shop.write("old")
+    shop.read()
+    shop.store.commands.clear()
+
+    shop.read()
+    assert shop.store.commands == ["read"]
+
+    shop.write("new")
+    assert shop.store.commands == ["read", "mark", "bump"]
+
+
+def test_one_command_makes_any_number_of_entries_out_of_date(shops, redis_url):
+    """Two thousand here; the benchmark does it with a hundred thousand."""
+    shop = shops()
+    calls = 0
+
+    @shop.cache.query(tags="many:all")
+    def one(number: int) -> int:
+        nonlocal calls
+        calls += 1
+        return number
+
+    for number in range(2000):
+        one(number)
+    for number in range(2000):
+        one(number)
+    assert calls == 2000
+    with redis.Redis.from_url(redis_url) as client:
+        client.config_resetstat()
+
+        shop.cache.bump("many:all")
+
+        statistics = client.info("commandstats")
+    scripts = {name: each["calls"] for name, each in statistics.items() if name in ("cmdstat_evalsha", "cmdstat_eval")}
+    assert sum(scripts.values()) <= 2  # the second, where the server had to be told the script
+    for number in range(2000):
+        one(number)
+    assert calls == 4000

@@ -1,0 +1,195 @@
+"""What is noted of a transaction: rows where they can be told, more where not, never less."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import ForeignKey, String, bindparam, create_engine, delete, insert, select, text, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from perfkit.cache.tags import tags_of
+from perfkit.sqla.commits import Outcome, around_commits, outcome_of
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Team(Base):
+    __tablename__ = "teams"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+
+
+class Bin(Base):
+    __tablename__ = "bins"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    team_id: Mapped[int | None] = mapped_column(ForeignKey("teams.id", ondelete="CASCADE", onupdate="CASCADE"))
+
+
+class Slot(Base):
+    __tablename__ = "slots"
+    street: Mapped[str] = mapped_column(String(50), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    taken: Mapped[bool] = mapped_column(default=False)
+
+
+@pytest.fixture
+def committed() -> Iterator[Callable[[Callable[[Session], Any]], list[list[str]]]]:
+    """Runs a change in a session that commits; the tags that each commit announced."""
+    engine = create_engine("sqlite://")
+    Base.metadata.create_all(engine)
+    with Session(engine) as session:
+        session.add_all(
+            [Team(id=1, name="a"), Team(id=2, name="b"), Bin(id=1, name="x", team_id=1), Bin(id=2, name="y")]
+        )
+        session.add(Slot(street="A, B", number=1))
+        session.commit()
+    seen: list[list[str]] = []
+    take_away = around_commits(engine, lambda changes: seen.append(tags_of(changes)), lambda token, outcome: None)
+
+    def run(change: Callable[[Session], Any]) -> list[list[str]]:
+        with Session(engine) as session:
+            change(session)
+            session.commit()
+        return seen
+
+    yield run
+    take_away()
+    engine.dispose()
+
+
+def rename(session: Session) -> None:
+    found = session.get(Bin, 1)
+    assert found is not None
+    found.name = "z"
+
+
+def savepoint_undone(session: Session) -> None:
+    nested = session.begin_nested()
+    session.add(Bin(id=9, name="z"))
+    session.flush()
+    nested.rollback()
+
+
+CASES: list[tuple[str, Callable[[Session], Any], list[list[str]]]] = [
+    ("orm insert", lambda s: s.add(Bin(name="z")), [["bins", "bins#3"]]),
+    ("orm inserts", lambda s: s.add_all([Bin(name="z"), Bin(name="w")]), [["bins", "bins#3", "bins#4"]]),
+    ("orm update", rename, [["bins", "bins#1"]]),
+    ("orm delete", lambda s: s.delete(s.get(Bin, 1)), [["bins", "bins#1"]]),
+    ("orm delete that cascades", lambda s: s.delete(s.get(Team, 1)), [["bins", "bins#*", "teams", "teams#1"]]),
+    ("composite key", lambda s: setattr(s.get(Slot, ("A, B", 1)), "taken", True), [["slots", "slots#A%2C%20B,1"]]),
+    ("core, key", lambda s: s.execute(update(Bin).where(Bin.id == 2).values(name="z")), [["bins", "bins#2"]]),
+    ("core, key and more", lambda s: s.execute(delete(Bin).where(Bin.id == 2, Bin.name == "y")), [["bins", "bins#2"]]),
+    (
+        "core, keys",
+        lambda s: s.execute(update(Bin).where(Bin.id.in_([1, 2])).values(name="z")),
+        [["bins", "bins#1", "bins#2"]],
+    ),
+    ("core, other", lambda s: s.execute(update(Bin).where(Bin.name == "x").values(name="z")), [["bins", "bins#*"]]),
+    ("core, or", lambda s: s.execute(delete(Bin).where((Bin.id == 1) | (Bin.name == "y"))), [["bins", "bins#*"]]),
+    ("core, all", lambda s: s.execute(delete(Bin)), [["bins", "bins#*"]]),
+    ("a key of the wrong type", lambda s: s.execute(delete(Bin).where(Bin.id == "1")), [["bins", "bins#*"]]),
+    ("the key itself", lambda s: s.execute(update(Bin).where(Bin.id == 2).values(id=7)), [["bins", "bins#*"]]),
+    (
+        "a key by an expression",
+        lambda s: s.execute(update(Team).where(Team.id == 2).values(id=Team.id + 7)),
+        [["bins", "bins#*", "teams", "teams#*"]],
+    ),
+    ("bulk by key", lambda s: s.execute(update(Bin), [{"id": 1, "name": "p"}]), [["bins", "bins#1"]]),
+    ("bulk insert", lambda s: s.execute(insert(Bin), [{"name": "p"}, {"name": "q"}]), [["bins", "bins#*"]]),
+    (
+        "bulk insert with keys",
+        lambda s: s.execute(insert(Bin), [{"id": 8, "name": "p"}, {"id": 9, "name": "q"}]),
+        [["bins", "bins#8", "bins#9"]],
+    ),
+    (
+        "many rows in one",
+        lambda s: s.execute(insert(Bin).values([{"id": 8, "name": "p"}, {"id": 9, "name": "q"}])),
+        [["bins", "bins#*"]],
+    ),
+    (
+        "insert from select",
+        lambda s: s.execute(insert(Bin).from_select(["name"], select(Team.name))),
+        [["bins", "bins#*"]],
+    ),
+    (
+        "upsert",
+        lambda s: s.execute(upsert(Team).values(id=5, name="a").on_conflict_do_update(["name"], set_={"name": "c"})),
+        [["teams", "teams#*"]],
+    ),
+    (
+        "or replace",
+        lambda s: s.execute(insert(Team).prefix_with("OR REPLACE").values(id=5, name="a")),
+        [["teams", "teams#*"]],
+    ),
+    ("text", lambda s: s.execute(text("UPDATE bins SET name = :n").bindparams(bindparam("n", "z"))), [["*"]]),
+    ("driver", lambda s: s.connection().exec_driver_sql("DELETE FROM bins"), [["*"]]),
+    ("definition", lambda s: s.execute(text("CREATE TABLE more (id integer)")), [["*"]]),
+    ("a savepoint undone", savepoint_undone, [["bins", "bins#9"]]),
+    ("a cte that deletes", lambda s: s.execute(text("WITH d AS (SELECT 1) DELETE FROM bins")), [["*"]]),
+    ("a read", lambda s: s.execute(select(Bin)), []),
+    ("a read as text", lambda s: s.execute(text("SELECT replace(name, 'a', 'b') FROM bins")), []),
+    ("a read with a piece of text", lambda s: s.execute(select(Bin.id).where(text("name = 'delete from x'"))), []),
+]
+
+
+@pytest.mark.parametrize(("change", "tags"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_what_is_announced(committed, change, tags):
+    """By the statement that ran."""
+    assert committed(change) == tags
+
+
+def test_more_rows_than_a_mark_can_name_are_the_whole_table(committed):
+    """A mark names each row, and so does its bump."""
+    assert committed(lambda s: s.add_all([Bin(id=100 + i, name="z") for i in range(300)]))[0][:2] == ["bins", "bins#*"]
+
+
+def test_a_failed_statement_stays_noted(committed):
+    """Some of its rows may be in, if the transaction goes on."""
+
+    def change(session: Session) -> None:
+        with contextlib.suppress(DBAPIError):
+            session.connection().execute(insert(Team), [{"name": "new"}, {"name": "a"}])
+
+    assert committed(change) == [["teams", "teams#*"]]
+
+
+def test_a_rollback_announces_nothing(committed):
+    """And the next transaction on that connection starts without notes."""
+
+    def change(session: Session) -> None:
+        session.add(Bin(name="z"))
+        session.flush()
+        session.rollback()
+
+    assert committed(change) == []
+
+
+class Stated(Exception):
+    def __init__(self, sqlstate: str | None) -> None:
+        self.sqlstate = sqlstate
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (Stated("23505"), Outcome.ABORTED),
+        (Stated("40001"), Outcome.ABORTED),
+        (Stated("40003"), Outcome.UNKNOWN),
+        (Stated("08006"), Outcome.UNKNOWN),
+        (Stated("57P01"), Outcome.UNKNOWN),
+        (Stated(None), Outcome.UNKNOWN),
+        (TimeoutError(), Outcome.UNKNOWN),
+        (KeyboardInterrupt(), Outcome.UNKNOWN),
+    ],
+)
+def test_only_the_servers_own_no_is_certain(error, outcome):
+    """A connection that broke may have committed."""
+    assert outcome_of(error) is outcome
