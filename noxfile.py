@@ -125,7 +125,7 @@ def _install(session: nox.Session, group: str) -> None:
     """Make the session's environment what requirements/{group}.txt says, with our own code as it is in this clone."""
     session.env["PYTHONPATH"] = None  # nox itself was found through it
     pins = HERE / f"requirements/{group}.txt"
-    ours = () if group in WITHOUT_PROJECT else tuple(path for path in (HERE, EXAMPLE) if _is_project(path))
+    ours = () if group in WITHOUT_PROJECT else (HERE, EXAMPLE)
     sources = [pins, *(path / "pyproject.toml" for path in ours)]
     wanted = hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()
     stamp = Path(session.virtualenv.location) / "installed.sha256"
@@ -142,10 +142,6 @@ def _install(session: nox.Session, group: str) -> None:
 def _with_code(paths: Iterable[str]) -> list[str]:
     """Files, and folders that hold any: mypy refuses an empty one."""
     return [path for path in paths if (HERE / path).is_file() or any((HERE / path).rglob("*.py"))]
-
-
-def _is_project(folder: Path) -> bool:
-    return (folder / "pyproject.toml").exists()
 
 
 def _index() -> dict[str, str]:

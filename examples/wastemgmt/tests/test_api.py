@@ -1,0 +1,202 @@
+"""The service as its clients see it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+PROBLEM = "application/problem+json"
+HERE = {"lon": 24.94, "lat": 60.17}
+NEW = {
+    "organizations": {"name": "West", "city": "Espoo"},
+    "users": {"organization_id": 1, "email": "new@example.org", "full_name": "Aino Aalto", "role": "driver"},
+    "customers": {"organization_id": 1, "name": "Shop", "category": "shop", "city": "Helsinki", "location": HERE},
+    "bins": {"customer_id": 1, "bin_type": "bio", "capacity_l": 240, "location": HERE},
+    "routes": {
+        "organization_id": 1,
+        "name": "New",
+        "weekday": 3,
+        "path": [[24.94, 60.17], [24.95, 60.17]],
+        "bin_ids": [2, 1],
+    },
+}
+CHANGES = {
+    "organizations": {"city": "Vantaa"},
+    "users": {"full_name": "Other Name", "is_active": False},
+    "customers": {"name": "Other", "location": {"lon": 24.95, "lat": 60.18}},
+    "bins": {"fill_percent": 77, "status": "maintenance"},
+    "routes": {"name": "Other", "bin_ids": [3]},
+}
+COLLECTION = {
+    "bin_id": 2,
+    "route_id": 1,
+    "collected_at": "2026-06-30T09:00:00Z",
+    "fill_before_percent": 60,
+    "weight_g": 3000,
+}
+
+
+def queries(response) -> int:
+    return int(response.headers["x-query-count"])
+
+
+@pytest.mark.parametrize("path", ["/api/routes/statistics", "/api/bins/statistics"])
+async def test_a_write_is_seen_by_the_next_read_of_statistics(client, path):
+    """And without one, no statement runs."""
+    first, second = await client.get(path), await client.get(path)
+    assert first.json() == second.json()
+    assert (queries(first) > 3, queries(second)) == (True, 0)
+
+    written = await client.post("/api/collections", json=COLLECTION)
+    third = await client.get(path)
+
+    assert written.status_code == 201
+    assert third.json() != second.json()
+    assert queries(third) > 3
+
+
+async def test_a_collection_empties_its_bin(client):
+    """One transaction for both."""
+    await client.post("/api/collections", json=COLLECTION)
+
+    found = (await client.get("/api/bins/2")).json()
+    listed = (await client.get("/api/collections", params={"bin_id": 2})).json()
+    assert (found["fill_percent"], found["last_collected_at"]) == (0, "2026-06-30T09:00:00Z")
+    assert [each["weight_g"] for each in listed] == [3000]
+
+
+@pytest.mark.parametrize("path", list(NEW))
+async def test_the_life_of_a_row(client, path):
+    """Made, read, listed, changed, refused at an old version, deleted, gone."""
+    made = await client.post(f"/api/{path}", json=NEW[path], headers={"X-User-Id": "1"})
+    assert made.status_code == 201, made.text
+    row = made.json()
+    one = f"/api/{path}/{row['id']}"
+
+    assert (await client.get(one)).json()["id"] == row["id"]
+    assert row["id"] in [each["id"] for each in (await client.get(f"/api/{path}", params={"limit": 200})).json()]
+
+    version = (await client.get(one)).json()["version"]
+    changed = await client.patch(one, json={**CHANGES[path], "version": version})
+    assert changed.status_code == 200, changed.text
+    assert {field: changed.json()[field] for field in CHANGES[path]} == CHANGES[path]
+
+    again = await client.patch(one, json={**CHANGES[path], "version": version - 1 or 99})
+    assert (again.status_code, again.headers["content-type"]) == (409, PROBLEM)
+
+    assert (await client.delete(one)).status_code == 204
+    assert (await client.get(one)).status_code == 404
+
+
+async def test_a_route_has_its_length_and_its_stops_in_order(client):
+    """Measured by the database, along the way."""
+    made = (await client.post("/api/routes", json=NEW["routes"])).json()
+
+    assert made["bin_ids"] == [2, 1]
+    assert made["length_m"] == pytest.approx(555.0, abs=1.0)
+
+
+async def test_routes_nearby(client):
+    """Nearest first, in metres."""
+    found = await client.get("/api/routes/nearby", params={"lon": 24.945, "lat": 60.171, "radius_m": 300})
+
+    assert [(each["id"], round(each["distance_m"])) for each in found.json()] == [(1, 111)]
+    assert queries(found) == 1
+
+
+async def test_bins_come_with_whose_they_are(client):
+    """Loaded one after the other: the statements grow with the customers, as in code that nobody has looked at yet."""
+    found = await client.get("/api/bins")
+
+    assert [
+        (each["customer"], each["organization"], each["account_manager"], each["organization_users"])
+        for each in found.json()
+    ] == [
+        ("Customer 1", "North", "User 1", 1),
+        ("Customer 1", "North", "User 1", 1),
+        ("Customer 2", "South", "User 2", 1),
+    ]
+    assert queries(found) == 1 + 2 * 4
+
+
+async def test_queries_are_counted_for_the_request_that_runs_them(client):
+    """However many there are at once."""
+    many = await asyncio.gather(
+        *(client.get("/api/bins/1") for _ in range(20)), *(client.get("/healthz") for _ in range(20))
+    )
+
+    assert [queries(each) for each in many] == [1] * 20 + [0] * 20
+
+
+REFUSED = [
+    ("GET", "/api/bins/999", None, 404),
+    ("GET", "/api/bins/0", None, 422),
+    ("GET", f"/api/bins/{10**12}", None, 422),
+    ("GET", "/api/bins?limit=201", None, 422),
+    ("GET", "/api/bins?offset=-1", None, 422),
+    ("GET", "/api/bins?status=lost", None, 422),
+    ("GET", "/api/routes/nearby?lon=24.9&lat=91", None, 422),
+    ("GET", "/api/routes/nearby?lon=nan&lat=60", None, 422),
+    ("GET", "/api/routes/nearby?lon=24.9&lat=60&radius_m=1e9", None, 422),
+    ("GET", "/nowhere", None, 404),
+    ("PUT", "/api/bins", None, 405),
+    ("POST", "/api/organizations", {"name": "North", "city": "x"}, 409),
+    ("POST", "/api/organizations", {"name": "a\x00b", "city": "x"}, 422),
+    ("POST", "/api/organizations", {"name": "x" * 201, "city": "x"}, 422),
+    ("POST", "/api/organizations", {"name": "x", "city": "x", "colour": "red"}, 422),
+    ("POST", "/api/users", {**NEW["users"], "organization_id": 77}, 409),
+    ("POST", "/api/users", {**NEW["users"], "email": "1@x"}, 409),
+    ("POST", "/api/bins", {**NEW["bins"], "customer_id": 77}, 409),
+    ("POST", "/api/bins", {**NEW["bins"], "capacity_l": 0}, 422),
+    ("POST", "/api/routes", {**NEW["routes"], "bin_ids": [77]}, 409),
+    ("POST", "/api/routes", {**NEW["routes"], "path": [[24.9, 60.1]]}, 422),
+    ("POST", "/api/collections", {**COLLECTION, "bin_id": 77}, 404),
+    ("POST", "/api/collections", {**COLLECTION, "collected_at": "2026-06-30T09:00:00"}, 422),
+    ("POST", "/api/collections", {**COLLECTION, "weight_g": 10**12}, 422),
+    ("PATCH", "/api/bins/1", {"version": 9, "fill_percent": 1}, 409),
+    ("PATCH", "/api/bins/1", {"version": 1, "capacity_l": None}, 409),
+    ("PATCH", "/api/bins/1", {"fill_percent": 1}, 422),
+    ("PATCH", "/api/bins/999", {"version": 1}, 404),
+    ("DELETE", "/api/bins/999", None, 404),
+]
+
+
+async def test_every_refusal_is_a_problem(client):
+    """With its status, a title, and the path it is about."""
+    for method, path, body, status in REFUSED:
+        refused = await client.request(method, path, json=body)
+
+        assert (refused.status_code, refused.headers["content-type"]) == (status, PROBLEM), (method, path, body)
+        problem = refused.json()
+        assert (problem["status"], problem["instance"]) == (status, path.partition("?")[0])
+        assert bool(problem.get("errors")) == (status == 422)
+
+
+async def test_who_acts_must_exist(client):
+    """The audit columns refer to them."""
+    refused = await client.post("/api/organizations", json=NEW["organizations"], headers={"X-User-Id": "77"})
+
+    assert (refused.status_code, refused.json()["detail"]) == (400, "X-User-Id: there is no user 77.")
+
+
+async def test_health_and_readiness(client):
+    """The cache's store is asked, too."""
+    assert (await client.get("/healthz")).json() == {"status": "ok"}
+    assert (await client.get("/readyz")).json() == {"database": "ok", "cache": "ok"}
+
+
+async def test_the_document_names_every_problem(client):
+    """Each operation has a summary, an id of its own, and its problems as problem+json."""
+    document = (await client.get("/openapi.json")).json()
+    operations = [operation for path in document["paths"].values() for operation in path.values()]
+
+    assert len({operation["operationId"] for operation in operations}) == len(operations) > 25
+    for operation in operations:
+        assert operation["summary"]
+        assert operation["tags"]
+        assert {"422", "500"} <= set(operation["responses"])
+        for status, response in operation["responses"].items():
+            if status >= "400":
+                assert list(response["content"]) == [PROBLEM], (operation["operationId"], status)
+    assert "Problem" in document["components"]["schemas"]
