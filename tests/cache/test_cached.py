@@ -424,6 +424,36 @@ def test_touch_joins_the_transaction(small):
     assert small.loads["counts"] == 2
 
 
+def test_touch_of_a_transaction_without_sql_warns(small):
+    """There is no commit to join."""
+    with Session(small.engine) as session:
+        small.cache.touch(session, "bins")
+        session.begin()
+
+        with pytest.warns(RuntimeWarning, match="use bump"):
+            session.commit()
+
+
+def test_a_transaction_around_the_session_counts_too(small):
+    """A test that rolls everything back gives sessions a connection; what they commit is not committed."""
+    with Session(small.engine) as session:
+        assert small.sync["name_of"](session, 1) == "one"
+
+    with small.engine.connect() as connection:
+        outer = connection.begin()
+        with Session(connection, join_transaction_mode="create_savepoint") as session:
+            session.execute(update(small.Bin).where(small.Bin.id == 1).values(name="draft"))
+            session.commit()
+            assert small.sync["name_of"](session, 1) == "draft"
+        with Session(connection, join_transaction_mode="create_savepoint") as session:
+            assert small.sync["name_of"](session, 1) == "draft"
+        outer.rollback()
+
+    with Session(small.engine) as session:
+        assert small.sync["name_of"](session, 1) == "one"
+    assert small.loads["name_of"] == 3
+
+
 def test_a_name_of_ones_own_changes_by_hand(kit, calling):
     """Only touch and bump know it."""
 

@@ -178,7 +178,7 @@ class Cache:
             )
         if sync_engine.dialect in self._unwatch:
             raise CacheDeclarationError(f"cache {self._runtime.namespace!r} watches {sync_engine!r} already.")
-        known = [*self._metadata, *metadata]
+        known = list(dict.fromkeys([*self._metadata, *metadata]))
         for declared in self._declared:
             declared.dependencies.check(known)
         self._metadata = known
@@ -254,7 +254,8 @@ class Cache:
     def touch(self, session: AnySession, *tags: TagSource) -> None:
         """Say that the session's transaction changes `tags` in a way that cannot be seen: COPY, a procedure, a trigger.
 
-        It joins the transaction: published if it commits, forgotten if it rolls back.
+        It joins the transaction: published if it commits, forgotten if it rolls back. A transaction that ran no SQL
+        commits nothing, so touching it warns then.
         """
         carrier = carrier_in(session)
         if carrier is None:

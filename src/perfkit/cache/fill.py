@@ -18,6 +18,7 @@ from perfkit.sqla.sessions import (
     changes_of,
     has_pending,
     holds_entities_of,
+    is_idle,
     places_of,
     reads_from_snapshot,
 )
@@ -26,8 +27,7 @@ from perfkit.sqla.sessions import (
 def unfit_to_read(carriers: Sequence[Carrier], families: Collection[str]) -> Reason | None:
     """Why the database must answer; None when the cache may."""
     for carrier in carriers:
-        # A session with something to flush has begun: add() does it, and so does a changed attribute.
-        if not carrier.in_transaction():
+        if is_idle(carrier):
             continue
         if wrote(carrier, families):
             return Reason.OWN_WRITES

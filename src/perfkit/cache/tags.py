@@ -135,8 +135,11 @@ class Dependencies:
                 continue
             table = known.get(tag.family)
             if table is None:
+                where = (
+                    " of the metadata given to watch()" if known else ": watch() was given no metadata to look it up in"
+                )
                 raise UnknownTag(
-                    f"{self._owner}: tag {tag.text!r} names no table{_nearest(tag.family, known)}. A name of your own, "
+                    f"{self._owner}: tag {tag.text!r} names no table{where}{_nearest(tag.family, known)}. A name of your own, "
                     f"which only touch() and bump() change, has a colon: '{tag.family}:all'."
                 )
             wanted = len(table.primary_key.columns)

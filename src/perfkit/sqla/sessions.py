@@ -5,6 +5,7 @@ Nothing here does I/O: connections are remembered when the session begins on the
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -97,11 +98,29 @@ def database_name(engine: Engine) -> str:
 
 
 def connections_of(carrier: Carrier) -> list[Connection]:
-    """The connections on which its transaction is open."""
+    """The connections on which it has a transaction open, or on which somebody opened one around it."""
     if isinstance(carrier, Connection):
         return [carrier] if carrier.in_transaction() else []
-    found: list[Connection] = carrier.info.get(_CONNECTIONS, [])
-    return [connection for connection in found if not connection.closed]
+    known: list[Connection] = carrier.info.get(_CONNECTIONS, [])
+    begun = [connection for connection in known if not connection.closed]
+    return begun + [outer for outer in _outer_connections(carrier) if outer not in begun and outer.in_transaction()]
+
+
+def is_idle(carrier: Carrier) -> bool:
+    """Whether no transaction is open, so that nothing can be written or pending.
+
+    A session with something to flush has begun: add() does it, and so does a changed attribute
+    (tests/facts/test_sqlalchemy.py).
+    """
+    if carrier.in_transaction():
+        return False
+    return isinstance(carrier, Connection) or not any(outer.in_transaction() for outer in _outer_connections(carrier))
+
+
+def _outer_connections(session: Session) -> list[Connection]:
+    """The connections that it was given in place of an engine, as tests do that roll everything back."""
+    binds = session.binds.values() if session.binds else (session.bind,)
+    return [bind for bind in binds if isinstance(bind, Connection)]
 
 
 def changes_of(carrier: Carrier) -> Iterator[Changes]:
@@ -159,6 +178,16 @@ def watch_sessions() -> None:
             event.listen(Session, name, listener)
 
 
+def _after_commit(session: Session) -> None:
+    if not session.in_nested_transaction() and session.info.get(_BY_HAND):
+        warnings.warn(
+            f"touch({', '.join(sorted(session.info[_BY_HAND]))}) is lost, because its transaction ran no SQL: "
+            f"use bump() for what changed elsewhere.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
 def _after_begin(session: Session, transaction: Any, connection: Connection) -> None:
     known: list[Connection] = session.info.setdefault(_CONNECTIONS, [])
     if connection not in known:
@@ -175,6 +204,7 @@ def _after_transaction_end(session: Session, transaction: Any) -> None:
 
 _LISTENERS: list[tuple[str, Callable[..., None]]] = [
     ("after_begin", _after_begin),
+    ("after_commit", _after_commit),
     ("after_transaction_end", _after_transaction_end),
 ]
 
