@@ -139,8 +139,8 @@ class Dependencies:
                     " of the metadata given to watch()" if known else ": watch() was given no metadata to look it up in"
                 )
                 raise UnknownTag(
-                    f"{self._owner}: tag {tag.text!r} names no table{where}{_nearest(tag.family, known)}. A name of your own, "
-                    f"which only touch() and bump() change, has a colon: '{tag.family}:all'."
+                    f"{self._owner}: tag {tag.text!r} names no table{where}{_nearest(tag.family, known)}. A name of "
+                    f"your own, which only touch() and bump() change, has a colon: '{tag.family}:all'."
                 )
             wanted = len(table.primary_key.columns)
             if tag.kind == "#" and len(tag.parameters) != wanted:
