@@ -1,0 +1,63 @@
+"""Read by mypy and pyright, never run: a cached function keeps its type, whatever kind it is."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import assert_type
+
+from sqlalchemy import Table
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
+
+from perfkit import Cache, Policy
+
+cache = Cache("typing", Policy(mode="strict", ttl=900))
+
+
+@cache.query(tags="bins")
+def plain(session: Session, key: int, *, name: str = "") -> dict[str, int]:
+    return {}
+
+
+@cache.query(tags=("bins", "teams"), ttl=60)
+async def suspending(session: AsyncSession, key: int) -> list[str]:
+    return []
+
+
+class Board:
+    @cache.query(tags="bins")
+    def own(self, key: int) -> int:
+        return key
+
+    @classmethod
+    @cache.query(tags="bins")
+    async def of_class(cls, session: AsyncSession, key: int | None = None) -> str:
+        return ""
+
+    @staticmethod
+    @cache.query(tags="bins")
+    def free(key: int) -> bytes:
+        return b""
+
+
+async def uses(session: Session, asession: AsyncSession, table: Table) -> None:
+    assert_type(plain(session, 1, name="x"), dict[str, int])
+    assert_type(await suspending(asession, 1), list[str])
+    assert_type(Board().own(1), int)
+    assert_type(await Board.of_class(asession, key=1), str)
+    assert_type(Board.free(1), bytes)
+
+    assert_type(cache.refresh(plain, session, 1), dict[str, int])
+    assert_type(await cache.refresh(suspending, asession, key=1), list[str])
+    assert_type(await cache.refresh(Board.of_class, asession), str)
+    assert_type(cache.drop(plain, session, 1), bool)
+    assert_type(cache.drop(suspending, asession, 1), Awaitable[bool])
+    assert_type(cache.key_of(Board.free, 1), str)
+
+    # three mistakes that a type checker must see; an unused ignore would be one, too
+    plain(session, "1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    cache.refresh(plain, session, 1, nam="x")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await Board.of_class(session)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+made: Callable[[int], bytes] = Board.free
