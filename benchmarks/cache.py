@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, cast
 
 import aiocache
 import cashews
@@ -168,7 +168,7 @@ def _redis_contenders(url: str, engine: Engine) -> list[Contender]:
     host, port = url.removeprefix("redis://").partition("/")[0].split(":")
     blocking = redis.Redis.from_url(url)
     suspending = redis.asyncio.Redis.from_url(url)
-    blocking.set("floor", msgpack.packb(VALUE))
+    blocking.set("floor", cast(bytes, msgpack.packb(VALUE)))
 
     def floor() -> Any:
         return msgpack.unpackb(blocking.get("floor"))

@@ -44,8 +44,8 @@ class Location(BaseModel):
 
 def _place(value: Any) -> Any:
     if isinstance(value, WKBElement):
-        point = to_shape(value)
-        return {"lon": point.x, "lat": point.y}
+        lon, lat = to_shape(value).coords[0]
+        return {"lon": lon, "lat": lat}
     return value
 
 
