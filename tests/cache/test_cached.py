@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from perfkit import Cache, Policy
 from perfkit.cache import Reason
 from perfkit.errors import CacheDeclarationError, CommitRefused, StoreDown, UnkeyableArgument, UnknownTag, Unpackable
+from tests.cache.conftest import Kit
 
 Calling = Callable[..., Any]
 
@@ -698,3 +699,50 @@ def test_veto_refuses_a_commit_that_cannot_be_marked(tmp_path):
     with Session(kit.engine) as session:
         assert len(session.scalars(select(kit.Bin)).all()) == 2
     kit.close()
+
+
+def test_a_touch_before_the_first_statement_joins_the_transaction(small):
+    """A connection that was just opened has begun nothing yet."""
+    with Session(small.engine) as session:
+        small.sync["counts"](session)
+
+    with small.engine.connect() as connection:
+        small.cache.touch(connection, small.Bin)
+        connection.execute(select(1))
+        connection.commit()
+
+    with Session(small.engine) as session:
+        small.sync["counts"](session)
+    assert small.loads["counts"] == 2
+
+
+def test_an_engine_made_of_the_watched_one_is_watched(store_url, tmp_path):
+    """And the watched one, where it was made of another: they share their dialect."""
+    kit = Kit(Cache("test"), tmp_path / "test.sqlite3")
+    kit.cache.connect(store_url)
+    kit.cache.watch(kit.engine.execution_options(made="of it"), kit.Base.metadata)
+    with Session(kit.engine) as session:
+        assert kit.sync["name_of"](session, 1) == "one"
+
+    kit.rename(1, "uno")
+
+    with Session(kit.engine) as session:
+        assert kit.sync["name_of"](session, 1) == "uno"
+    kit.close()
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_savepoint_that_opens_a_transaction_commits_nothing_by_itself(small, kept):
+    """In SQLite it would: a release that nobody hears of, and a rollback that undoes nothing."""
+    with Session(small.engine) as reader:
+        assert small.sync["counts"](reader) == {"glass": 2}
+    with Session(small.engine) as session:
+        with session.begin_nested():
+            session.add(small.Bin(name="three"))
+        with Session(small.engine) as reader:
+            assert small.sync["counts"](reader) == {"glass": 2}
+        (session.commit if kept else session.rollback)()
+
+    with Session(small.engine) as reader:
+        assert small.sync["counts"](reader) == {"glass": 3 if kept else 2}
+        assert len(reader.scalars(select(small.Bin)).all()) == (3 if kept else 2)

@@ -95,6 +95,34 @@ def test_sqlite_drivers_begin_at_the_first_write(engine):
         assert connection.connection.driver_connection.in_transaction
 
 
+def test_a_savepoint_before_the_first_write_of_sqlite_is_a_transaction_of_its_own(engine):
+    """Its release commits, and the rollback afterwards undoes nothing; so we begin before it."""
+    with Session(engine) as session:
+        with session.begin_nested():
+            session.add(Thing(id=1))
+        session.rollback()
+
+    with Session(engine) as session:
+        assert session.get(Thing, 1) is not None
+
+
+def test_engines_made_by_execution_options_share_the_dialect_and_not_the_listeners(engine):
+    """What is put on one of them is not heard at the others; what is put on their root is heard at all."""
+    heard: list[str] = []
+    made = engine.execution_options(a=1)
+    assert made.dialect is engine.dialect
+    assert private.root_engine(made.execution_options(b=2)) is engine
+    event.listen(made, "begin", lambda connection: heard.append("made"))
+    event.listen(engine, "begin", lambda connection: heard.append("root"))
+
+    with engine.begin():
+        pass
+    assert heard == ["root"]
+    with made.begin():
+        pass
+    assert sorted(heard) == ["made", "root", "root"]
+
+
 async def test_aiosqlite_tells_whether_a_transaction_is_open(tmp_path):
     """Without a round trip to its thread."""
     engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/facts.sqlite3")

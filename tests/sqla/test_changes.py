@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,6 +16,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from perfkit.cache.tags import tags_of
 from perfkit.sqla.commits import Outcome, around_commits, outcome_of
+from perfkit.sqla.statements import writes_of
 
 
 class Base(DeclarativeBase):
@@ -65,6 +68,12 @@ def committed() -> Iterator[Callable[[Callable[[Session], Any]], list[list[str]]
     engine.dispose()
 
 
+class Numbered(Base):
+    __tablename__ = "numbered"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    id_1: Mapped[int]
+
+
 def rename(session: Session) -> None:
     found = session.get(Bin, 1)
     assert found is not None
@@ -77,6 +86,8 @@ def savepoint_undone(session: Session) -> None:
     session.flush()
     nested.rollback()
 
+
+OTHER = Bin.__table__.alias("other")
 
 CASES: list[tuple[str, Callable[[Session], Any], list[list[str]]]] = [
     ("orm insert", lambda s: s.add(Bin(name="z")), [["bins", "bins#3"]]),
@@ -94,6 +105,16 @@ CASES: list[tuple[str, Callable[[Session], Any], list[list[str]]]] = [
     ),
     ("core, other", lambda s: s.execute(update(Bin).where(Bin.name == "x").values(name="z")), [["bins", "bins#*"]]),
     ("core, or", lambda s: s.execute(delete(Bin).where((Bin.id == 1) | (Bin.name == "y"))), [["bins", "bins#*"]]),
+    (
+        "core, the key of an alias",
+        lambda s: s.execute(update(Bin).where(Bin.name == OTHER.c.name, OTHER.c.id == 2).values(name="z")),
+        [["bins", "bins#*"]],
+    ),
+    (
+        "a column named like a listed key",
+        lambda s: s.execute(insert(Numbered).values(id_1=7)),
+        [["numbered", "numbered#1"]],
+    ),
     ("core, all", lambda s: s.execute(delete(Bin)), [["bins", "bins#*"]]),
     ("a key of the wrong type", lambda s: s.execute(delete(Bin).where(Bin.id == "1")), [["bins", "bins#*"]]),
     ("the key itself", lambda s: s.execute(update(Bin).where(Bin.id == 2).values(id=7)), [["bins", "bins#*"]]),
@@ -170,6 +191,52 @@ def test_a_rollback_announces_nothing(committed):
         session.rollback()
 
     assert committed(change) == []
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT '--'; DELETE FROM bins",
+        "WITH q AS (SELECT '/*' AS a), d AS (DELETE FROM bins RETURNING 1) SELECT '*/'",
+        """SELECT "it's" FROM y; DELETE FROM bins WHERE a = 'b'""",
+        "SELECT `it's` FROM y; DELETE FROM bins WHERE a = 'b'",
+        r"SELECT E'\'', a FROM y; DELETE FROM bins WHERE a = 'b'",
+        "SELECT $$it's$$; DELETE FROM bins WHERE a = 'b'",
+        "SELECT /* /* */ ' */ 1; DELETE FROM bins WHERE a = 'b'",
+    ],
+)
+def test_a_write_cannot_hide_behind_quotes(sql):
+    """Where a quote ends depends on the dialect, so a doubtful text is read both ways."""
+    assert writes_of(None, sql).everything
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT a FROM y WHERE a = 'delete from bins; --'",
+        'SELECT "into" FROM y -- ; delete from bins',
+        r"SELECT a FROM y WHERE a LIKE :a ESCAPE '\'",
+        r"SELECT a FROM y WHERE a ~ '\d+;'",
+        "/* who; why */ SELECT a FROM y;",
+    ],
+)
+def test_a_read_with_quotes_is_a_read(sql):
+    """Or every commit beside it would empty the cache."""
+    assert not writes_of(None, sql)
+
+
+def test_an_engine_is_forgotten_with_its_last_hook():
+    """A door holds its dialect; nobody must hold the door."""
+    engine = create_engine("sqlite://")
+    take_away = around_commits(engine, lambda changes: None, lambda token, outcome: None)
+    dialect = weakref.ref(engine.dialect)
+
+    take_away()
+    engine.dispose()
+    del engine, take_away
+    gc.collect()
+
+    assert dialect() is None
 
 
 class Stated(Exception):

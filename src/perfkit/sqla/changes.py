@@ -16,6 +16,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Insert, Table, event
 
+from perfkit.sqla.private import is_autocommit
 from perfkit.sqla.rows import row_name
 from perfkit.sqla.statements import Key, Writes, writes_of
 
@@ -27,7 +28,7 @@ _INFO = "perfkit.changes"
 class Changes:
     """The notes of one transaction. Grows only."""
 
-    __slots__ = ("bulk", "by_hand", "commits", "everything", "rows", "undecided")
+    __slots__ = ("bulk", "by_hand", "commits", "early", "everything", "rows", "undecided")
 
     def __init__(self) -> None:
         self.rows: dict[str, set[str]] = {}
@@ -35,6 +36,7 @@ class Changes:
         self.everything = False
         self.by_hand: set[str] = set()
         self.commits = False  # a COMMIT was executed as a statement
+        self.early = False  # noted before their transaction began
         # tables of an INSERT whose rows the database has yet to name
         self.undecided: set[str] = set()
 
@@ -100,6 +102,7 @@ class Notes:
         self._listeners: list[tuple[str, Callable[..., Any]]] = [
             ("begin", _forget),
             ("begin_twophase", _forget),
+            ("savepoint", _begin_in_sqlite),
             ("before_cursor_execute", _before_cursor_execute),
             ("after_execute", _after_execute),
         ]
@@ -114,7 +117,20 @@ class Notes:
 
 
 def _forget(connection: Connection, *_: Any) -> None:
-    connection.info.pop(_INFO, None)
+    found = peek(connection.info)
+    if found is not None and found.early:
+        found.early = False
+    else:
+        connection.info.pop(_INFO, None)
+
+
+def _begin_in_sqlite(connection: Connection, *_: Any) -> None:
+    # sqlite3 begins at the first INSERT, UPDATE or DELETE. A SAVEPOINT before it is a transaction of its own, and its
+    # RELEASE a commit that nobody hears of (tests/facts/test_sqlalchemy.py).
+    if connection.dialect.name != "sqlite" or is_autocommit(connection):
+        return
+    if not getattr(connection.connection.driver_connection, "in_transaction", True):
+        connection.exec_driver_sql("BEGIN")
 
 
 def _before_cursor_execute(

@@ -9,7 +9,7 @@ any more when `before` is called, and whatever it raises refuses the commit.
     AUTOCOMMIT, text("COMMIT") around the statement itself
     a SAVEPOINT's release     nothing: it commits nothing (Session.after_commit fires there, so it is not used)
 
-Proof: tests/facts/test_event_order.py.
+Proof: tests/facts/test_sqlalchemy.py.
 """
 
 from __future__ import annotations
@@ -75,6 +75,10 @@ class Door:
             event.remove(self._engine, "before_cursor_execute", self._before_statement)
             event.remove(self._engine, "after_cursor_execute", self._after_statement)
             event.remove(self._engine, "handle_error", self._after_error)
+
+    @property
+    def is_unused(self) -> bool:
+        return not self._hooks
 
     def _do_commit(self, dbapi_connection: Any) -> None:
         self._around(
@@ -160,7 +164,13 @@ def around_commits(engine: Engine, before: Before, after: After) -> Callable[[],
         door = _doors[engine.dialect] = Door(engine)
     hook = Hook(before, after)
     door.add(hook)
-    return lambda: door.drop(hook)
+
+    def take_away() -> None:
+        door.drop(hook)
+        if door.is_unused:
+            _doors.pop(engine.dialect, None)  # it holds the dialect, and so would never go by itself
+
+    return take_away
 
 
 def outcome_of(error: BaseException) -> Outcome:

@@ -4,10 +4,11 @@
                                                               AUTOCOMMIT is then read from the connection
     engine_isolation    Dialect._on_connect_isolation_level       else: None; the isolation level of
                                                               create_engine() is then not noticed
+    root_engine         OptionEngine._proxied             else: the engine itself; watch the one of create_engine()
     await_in_greenlet   sqlalchemy.util.await_                else: await_only, its name before 2.1
     in_greenlet         sqlalchemy.util.concurrency           else: False; sync code under `run_sync` blocks
 
-`tests/facts/test_sqlalchemy_names.py` says of each that it still does what we think.
+`tests/facts/test_sqlalchemy.py` says of each that it still does what we think.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Dialect, util
+from sqlalchemy import Connection, Dialect, Engine, util
 
 try:
     from sqlalchemy.util.concurrency import in_greenlet as _in_greenlet
@@ -49,3 +50,14 @@ def is_autocommit(connection: Connection) -> bool:
 def engine_isolation(dialect: Dialect) -> str | None:
     """The isolation level that `create_engine(isolation_level=…)` asked for, if it did."""
     return getattr(dialect, "_on_connect_isolation_level", None)
+
+
+def root_engine(engine: Engine) -> Engine:
+    """The engine of `create_engine()` from which `execution_options` made this one; most often itself.
+
+    Events of the root fire for all that were made of it, and not the other way round.
+    """
+    root: Engine = engine
+    while (parent := getattr(root, "_proxied", None)) is not None:
+        root = parent
+    return root

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, a
 from sqlalchemy.orm import Session, scoped_session
 
 from perfkit.sqla.changes import Changes, changes_in, peek
-from perfkit.sqla.private import engine_isolation
+from perfkit.sqla.private import engine_isolation, root_engine
 
 Carrier = Session | Connection
 """What runs SQL for a function: all that `carrier_in` can find."""
@@ -42,8 +42,8 @@ def carrier_in(value: object) -> Carrier | None:
 
 
 def engine_of(engine: Engine | AsyncEngine) -> Engine:
-    """The sync engine that fires the events."""
-    return engine.sync_engine if isinstance(engine, AsyncEngine) else engine
+    """The sync engine that fires the events: also those of the engines that `execution_options` made of it."""
+    return root_engine(engine.sync_engine if isinstance(engine, AsyncEngine) else engine)
 
 
 class Place(NamedTuple):
@@ -166,7 +166,9 @@ def announce_by_hand(carrier: Carrier, names: Collection[str]) -> None:
         changes_in(connection.info).by_hand.update(names)
     if not connections:
         if isinstance(carrier, Connection):
-            changes_in(carrier.info).by_hand.update(names)
+            changes = changes_in(carrier.info)
+            changes.by_hand.update(names)
+            changes.early = True
         else:
             carrier.info.setdefault(_BY_HAND, set()).update(names)
 

@@ -43,7 +43,7 @@ class TableWrite:
             key = tuple(given.get(bind) for bind in self.key_binds)
             if all(part is not None for part in key):
                 keys.append(key)
-            elif listed := _listed(given, self.key_binds[0]):
+            elif not self.inserts and (listed := _listed(given, self.key_binds[0])):
                 keys.extend((part,) for part in listed)
             else:
                 return None
@@ -96,7 +96,7 @@ def _look(compiled: Compiled) -> Writes:
     writes: list[TableWrite] = []
     for element in iterate(statement):
         if isinstance(element, TextClause):
-            if _MODIFYING.search(_bare(element.text)):
+            if any(_MODIFYING.search(view) for view in _views(element.text)):
                 return EVERYTHING
         elif isinstance(element, Insert | Update | Delete):
             table = element.table
@@ -166,7 +166,12 @@ def _pinned(where: ColumnElement[Any] | None, key: Sequence[Column[Any]]) -> dic
         if term.operator not in (operators.eq, operators.in_op) or (term.operator is operators.in_op and len(key) > 1):
             continue
         for column in key:
-            if isinstance(term.left, Column) and column.shares_lineage(term.left):
+            # a column of an alias shares the lineage, and pins another row
+            if (
+                isinstance(term.left, Column)
+                and isinstance(term.left.table, Table)
+                and column.shares_lineage(term.left)
+            ):
                 found[column] = term.right
     return found
 
@@ -199,8 +204,10 @@ def _follows(constraint: ForeignKeyConstraint, parent: str, rule: str) -> bool:
     return any(element.target_fullname.rpartition(".")[0] == parent for element in constraint.elements)
 
 
-_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
-_LITERAL = re.compile(r"'(?:[^']|'')*'")
+# in one pass: a comment may stand in a literal, and a quote in a comment or a name
+_QUOTED = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`|--[^\n]*|/\*.*?\*/""", re.DOTALL)
+# \' ends a literal or does not, by dialect; $$ and comments inside comments quote in some
+_AMBIGUOUS = re.compile(r"""\\['"]|\$\w*\$|/\*(?:(?!\*/).)*/\*""", re.DOTALL)
 _READING = re.compile(
     r"[\s(]*(?:SELECT|WITH|VALUES|TABLE|SHOW|EXPLAIN|DESCRIBE|DESC|SET|RESET|PRAGMA|SAVEPOINT|RELEASE|ROLLBACK|BEGIN|START"
     r"|DECLARE|FETCH|MOVE|CLOSE|LISTEN|UNLISTEN|NOTIFY|LOCK|ANALYZE|VACUUM|CHECKPOINT|DISCARD|USE|KILL|REINDEX)\b",
@@ -219,14 +226,19 @@ def _writes_of_text(sql: str) -> Writes:
 
     A SELECT of a function that writes cannot be told from one of a function that does not: `Cache.touch`.
     """
-    bare = _bare(sql).strip().rstrip(";")
-    if not bare:
+    views = [view.strip().rstrip(";") for view in _views(sql)]
+    if not views[0]:
         return NOTHING
-    if _COMMITTING.match(bare):
+    if _COMMITTING.match(views[0]):
         return COMMIT
-    reads = _READING.match(bare) and ";" not in bare and not _MODIFYING.search(bare) and not _INTO.search(bare)
-    return NOTHING if reads else EVERYTHING
+    return NOTHING if all(_only_reads(view) for view in views) else EVERYTHING
 
 
-def _bare(sql: str) -> str:
-    return _LITERAL.sub("''", _COMMENT.sub(" ", sql))
+def _only_reads(sql: str) -> bool:
+    return bool(_READING.match(sql)) and ";" not in sql and not _MODIFYING.search(sql) and not _INTO.search(sql)
+
+
+def _views(sql: str) -> list[str]:
+    """`sql` without comments and without what stands in quotes; as it is, too, where it is doubtful what does."""
+    bare = _QUOTED.sub(lambda found: " " if found[0][:2] in ("--", "/*") else "''", sql)
+    return [bare, sql] if _AMBIGUOUS.search(sql) else [bare]
