@@ -3,14 +3,43 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from wastemgmt.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="A waste-collection service on the map of Helsinki.")
+
+
+@contextmanager
+def told(command: str) -> Iterator[None]:
+    """End with status 1 and a line for people, where somebody set something wrongly or a server is not there."""
+    from alembic.util import CommandError
+
+    from wastemgmt.seed import CannotSeed
+
+    try:
+        yield
+    except ValidationError as error:
+        wrong = [f"WASTEMGMT_{each['loc'][0]}".upper() + f": {each['msg']}" for each in error.errors()]
+        why = "; ".join(wrong)
+    except ArgumentError:
+        why = "WASTEMGMT_DATABASE_URL is not a URL: say sqlite:///FILE or postgresql://USER@HOST/DATABASE."
+    except (DBAPIError, OSError) as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        why = f"the database of WASTEMGMT_DATABASE_URL cannot be used: {str(cause).strip()}"
+    except (CannotSeed, CommandError) as error:
+        why = str(error)
+    else:
+        return
+    typer.secho(f"{command}: {why}", fg=typer.colors.RED, err=True)
+    raise typer.Exit(1)
 
 
 @app.command()
@@ -21,7 +50,8 @@ def serve(
     """Run the service; see /docs."""
     import uvicorn
 
-    settings = Settings()
+    with told("serve"):
+        settings = Settings()
     uvicorn.run(
         "wastemgmt.app:create_app",
         factory=True,
@@ -40,8 +70,9 @@ def migrate(
     """Bring the database to the newest schema."""
     from wastemgmt import migrate as migrations
 
-    url = Settings().database_url
-    asyncio.run(migrations.downgrade(url, to) if down else migrations.upgrade(url, to))
+    with told("migrate"):
+        url = Settings().database_url
+        asyncio.run(migrations.downgrade(url, to) if down else migrations.upgrade(url, to))
     typer.echo(f"the database is at {to}")
 
 
@@ -51,13 +82,10 @@ def seed(
     reset: Annotated[bool, typer.Option(help="Delete everything that is there first.")] = False,
 ) -> None:
     """Fill an empty database."""
-    from wastemgmt.seed import CannotSeed, seed_command
+    from wastemgmt.seed import seed_command
 
-    try:
+    with told("seed"):
         seed_command(scale, reset)
-    except CannotSeed as why:
-        typer.secho(f"seed: {why}", fg=typer.colors.RED, err=True)
-        raise typer.Exit(1) from None
 
 
 @app.command()
