@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
+
+from wastemgmt.models import Bin, Organization
+
+# for what does not reach the database
+once = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
 
 PROBLEM = "application/problem+json"
 HERE = {"lon": 24.94, "lat": 60.17}
@@ -153,9 +161,14 @@ REFUSED = [
     ("POST", "/api/routes", {**NEW["routes"], "path": [[24.9, 60.1]]}, 422),
     ("POST", "/api/collections", {**COLLECTION, "bin_id": 77}, 404),
     ("POST", "/api/collections", {**COLLECTION, "collected_at": "2026-06-30T09:00:00"}, 422),
+    ("POST", "/api/collections", {**COLLECTION, "collected_at": "9999-12-31T23:59:59-12:00"}, 422),
+    ("POST", "/api/collections", {**COLLECTION, "collected_at": "0001-01-01T00:00:00+12:00"}, 422),
     ("POST", "/api/collections", {**COLLECTION, "weight_g": 10**12}, 422),
+    ("PATCH", "/api/organizations/1", {"version": 1, "name": "South"}, 409),
+    ("PATCH", "/api/routes/1", {"version": 1, "bin_ids": [1, 77]}, 409),
+    ("PATCH", "/api/routes/1", {"version": 1, "bin_ids": None}, 422),
     ("PATCH", "/api/bins/1", {"version": 9, "fill_percent": 1}, 409),
-    ("PATCH", "/api/bins/1", {"version": 1, "capacity_l": None}, 409),
+    ("PATCH", "/api/bins/1", {"version": 1, "capacity_l": None}, 422),
     ("PATCH", "/api/bins/1", {"fill_percent": 1}, 422),
     ("PATCH", "/api/bins/999", {"version": 1}, 404),
     ("DELETE", "/api/bins/999", None, 404),
@@ -173,6 +186,124 @@ async def test_every_refusal_is_a_problem(client):
         assert bool(problem.get("errors")) == (status == 422)
 
 
+BROKEN = [
+    (b'{"name": "\\ud800", "city": "x"}', 422),
+    (b'{"name": "x", "city": "x", "\\ud800": 1}', 422),
+    (b'{"name": NaN, "city": 1e400}', 422),
+    (b"\xff\xfe", 422),
+    (b"[" * 100_000, 400),
+    (b'{"name": ' + b"9" * 5000 + b"}", 400),
+    (b'{"name": "' + b"x" * 1_000_000 + b'"}', 413),
+]
+
+
+@once
+async def test_a_body_that_is_not_one_is_refused(client):
+    """Surrogates, nesting without end, numbers that no integer holds, too many bytes: all problems, none a failure."""
+    for body, status in BROKEN:
+        refused = await client.post("/api/organizations", content=body, headers={"Content-Type": "application/json"})
+
+        assert (refused.status_code, refused.headers["content-type"]) == (status, PROBLEM), body[:40]
+
+
+@once
+async def test_a_body_that_does_not_say_its_length_is_cut_off(client):
+    """It is refused when it has become too long, not when it has ended."""
+    sent = 0
+
+    async def endless():
+        nonlocal sent
+        while sent < 100_000_000:
+            sent += 100_000
+            yield b" " * 100_000
+
+    refused = await client.post("/api/organizations", content=endless(), headers={"Content-Type": "application/json"})
+
+    assert refused.status_code == 413
+
+
+async def test_the_stops_of_a_route_have_its_version(client):
+    """Of two editors who read the same stops, one is told; this was lost when only stops were sent."""
+    both = [{"version": 1, "bin_ids": [3]}, {"version": 1, "bin_ids": [2]}]
+
+    answers = await asyncio.gather(*(client.patch("/api/routes/1", json=each) for each in both))
+
+    won = [answer.json()["bin_ids"] for answer in answers if answer.status_code == 200]
+    assert sorted(answer.status_code for answer in answers) == [200, 409]
+    assert [(await client.get("/api/routes/1")).json()["bin_ids"]] == won
+
+
+async def test_drivers_at_one_bin_do_not_refuse_each_other(client):
+    """And the bin was last collected when the last of them was there, in whatever order they report it."""
+    times = [f"2026-06-30T09:{minute:02}:00Z" for minute in (10, 50, 30, 20, 40, 0)]
+
+    answers = await asyncio.gather(
+        *(
+            client.post("/api/collections", json={**COLLECTION, "collected_at": at}, headers={"X-User-Id": "2"})
+            for at in times
+        )
+    )
+
+    found = (await client.get("/api/bins/2")).json()
+    assert [answer.status_code for answer in answers] == [201] * len(times)
+    assert (found["fill_percent"], found["last_collected_at"]) == (0, "2026-06-30T09:50:00Z")
+    assert found["version"] > 1
+    async with client._transport.app.state.database.reading() as session:
+        assert (await Bin.get(session, 2)).updated_by_id == 2
+
+
+@once
+async def test_a_method_that_is_not_there_is_answered_with_those_that_are(client):
+    """All of the path's, not those of its first handler."""
+    for path, methods in {"/api/bins": "GET, POST", "/api/bins/1": "DELETE, GET, PATCH", "/readyz": "GET"}.items():
+        assert (await client.put(path)).headers["allow"] == methods
+
+
+@once
+async def test_a_failure_tells_its_id_and_nothing_else(client, monkeypatch, capsys):
+    """What went wrong is in the log, under the id that the answer has."""
+
+    async def broken(*_, **__):
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr(Organization, "page", broken)
+
+    failed = await client.get("/api/organizations", headers={"X-Request-Id": "abc-1"})
+
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (failed.status_code, failed.headers["content-type"]) == (500, PROBLEM)
+    assert (failed.headers["x-request-id"], failed.headers["x-query-count"]) == ("abc-1", "0")
+    assert "abc-1" in failed.json()["detail"]
+    assert "secret" not in failed.text
+    assert (line["request_id"], line["path"], "secret" in line["exception"]) == ("abc-1", "/api/organizations", True)
+
+
+@once
+async def test_every_answer_has_an_id(client):
+    """Of its own, where the caller sent none that can be written to a log."""
+    refused = ("a b", "x" * 65, "\x1b[31m")
+
+    answers = [await client.get("/healthz", headers={"X-Request-Id": given}) for given in refused]
+    answers.append(await client.get("/healthz"))
+
+    found = {answer.headers["x-request-id"] for answer in answers}
+    assert len(found) == len(answers)
+    assert found.isdisjoint(refused)
+
+
+@once
+async def test_a_database_that_is_away_is_no_failure_of_ours(client, monkeypatch):
+    """503 with a time to come back, whatever the driver or the pool raises."""
+    for error in (OperationalError("SELECT", {}, Exception("gone")), ConnectionRefusedError(), NoConnectionFree()):
+
+        async def away(*_, error=error, **__):
+            raise error
+
+        monkeypatch.setattr(Organization, "page", away)
+        answer = await client.get("/api/organizations")
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+
+
 async def test_who_acts_must_exist(client):
     """The audit columns refer to them."""
     refused = await client.post("/api/organizations", json=NEW["organizations"], headers={"X-User-Id": "77"})
@@ -186,6 +317,7 @@ async def test_health_and_readiness(client):
     assert (await client.get("/readyz")).json() == {"database": "ok", "cache": "ok"}
 
 
+@once
 async def test_the_document_names_every_problem(client):
     """Each operation has a summary, an id of its own, and its problems as problem+json."""
     document = (await client.get("/openapi.json")).json()

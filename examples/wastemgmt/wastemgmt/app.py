@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from wastemgmt.api import bins, collections, customers, errors, health, organizations, routes, users
 from wastemgmt.counting import CountQueries, count_on
 from wastemgmt.database import Database
+from wastemgmt.guarding import GuardRequests
 from wastemgmt.settings import Settings
 
 DESCRIPTION = """
@@ -40,7 +41,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         title="Waste management", version="0.1.0", description=DESCRIPTION, lifespan=lifespan, redirect_slashes=False
     )
     errors.install(app)
-    app.add_middleware(CountQueries)
+    app.add_middleware(GuardRequests)
+    app.add_middleware(CountQueries)  # the last one is outermost: what fails is counted, too
     for room in (organizations, users, customers, bins, routes, collections, health):
         app.include_router(room.router)
     _document_problems(app)

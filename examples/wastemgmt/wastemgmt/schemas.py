@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from geoalchemy2 import WKBElement
@@ -30,6 +30,15 @@ Postcode = Annotated[str, Field(min_length=1, max_length=20), NoNul]
 Email = Annotated[str, Field(max_length=254, pattern=r"^[^@\s\x00]+@[^@\s\x00]+$", examples=["aino@example.org"])]
 Lon = Annotated[float, Field(ge=-180, le=180, allow_inf_nan=False, examples=[24.9414])]
 Lat = Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False, examples=[60.1719])]
+
+
+# The first and the last day that a datetime can hold leave its range when they are moved to UTC.
+FIRST, LAST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+
+
+def _left_out() -> Any:
+    """What a field holds that was not sent; a factory, because a default of null would be in the OpenAPI document."""
+    return None
 
 
 class Location(BaseModel):
@@ -84,7 +93,7 @@ class In(BaseModel):
 
 
 class Change(In):
-    """Fields that are left out stay as they are."""
+    """Fields that are left out stay as they are; None only where a column may be empty."""
 
     version: Version
 
@@ -106,8 +115,8 @@ class OrganizationIn(In):
 class OrganizationChange(Change):
     """What can change of a hauler."""
 
-    name: Name | None = None
-    city: City | None = None
+    name: Name = Field(default_factory=_left_out)
+    city: City = Field(default_factory=_left_out)
 
 
 Role = Literal["admin", "dispatcher", "driver"]
@@ -136,10 +145,10 @@ class UserIn(In):
 class UserChange(Change):
     """What can change of a user."""
 
-    email: Email | None = None
-    full_name: Name | None = None
-    role: Role | None = None
-    is_active: bool | None = None
+    email: Email = Field(default_factory=_left_out)
+    full_name: Name = Field(default_factory=_left_out)
+    role: Role = Field(default_factory=_left_out)
+    is_active: bool = Field(default_factory=_left_out)
 
 
 class CustomerOut(Kept):
@@ -174,9 +183,9 @@ class CustomerChange(Change):
     """What can change of a business."""
 
     account_manager_id: Key | None = None
-    name: Name | None = None
-    category: Short | None = None
-    location: Location | None = None
+    name: Name = Field(default_factory=_left_out)
+    category: Short = Field(default_factory=_left_out)
+    location: Location = Field(default_factory=_left_out)
 
 
 BinType = Literal["general", "paper", "glass", "plastic", "bio", "metal"]
@@ -218,10 +227,10 @@ class BinIn(In):
 class BinChange(Change):
     """What can change of a bin."""
 
-    capacity_l: int | None = Field(default=None, ge=1, le=100_000)
-    fill_percent: Percent | None = None
-    status: BinStatus | None = None
-    location: Location | None = None
+    capacity_l: int = Field(default_factory=_left_out, ge=1, le=100_000)
+    fill_percent: Percent = Field(default_factory=_left_out)
+    status: BinStatus = Field(default_factory=_left_out)
+    location: Location = Field(default_factory=_left_out)
 
 
 RouteStatus = Literal["planned", "active", "completed", "cancelled"]
@@ -270,10 +279,10 @@ class RouteChange(Change):
     """What can change of a route."""
 
     driver_id: Key | None = None
-    name: Name | None = None
-    status: RouteStatus | None = None
-    weekday: int | None = Field(default=None, ge=0, le=6)
-    bin_ids: list[Key] | None = Field(default=None, max_length=1000, description="Replaces the stops.")
+    name: Name = Field(default_factory=_left_out)
+    status: RouteStatus = Field(default_factory=_left_out)
+    weekday: int = Field(default_factory=_left_out, ge=0, le=6)
+    bin_ids: list[Key] = Field(default_factory=_left_out, max_length=1000, description="Replaces the stops.")
 
 
 CollectionStatus = Literal["collected", "skipped", "blocked"]
@@ -297,7 +306,9 @@ class CollectionIn(In):
     bin_id: Key
     route_id: Key
     driver_id: Key | None = None
-    collected_at: AwareDatetime = Field(examples=["2026-06-30T10:00:00Z"])
+    collected_at: AwareDatetime = Field(
+        ge=FIRST, lt=LAST, description="Between 2000 and 2099.", examples=["2026-06-30T10:00:00Z"]
+    )
     fill_before_percent: Percent
     weight_g: int = Field(ge=0, le=10_000_000, examples=[48_000])
     status: CollectionStatus = "collected"

@@ -60,17 +60,17 @@ async def get_bin(session: Reads, key: Id) -> Bin:
     return await found(session, Bin, key)
 
 
-@router.post("", response_model=BinOut, status_code=201, responses=problems(400, 409), operation_id="create_bin")
+@router.post("", response_model=BinOut, status_code=201, responses=problems(400, 409, 413), operation_id="create_bin")
 async def create_bin(session: Writes, new: BinIn) -> Bin:
     """Add a bin at a customer."""
     await must_exist(session, customer_id=(Customer, new.customer_id))
     return await saved(session, Bin(**new.model_dump(exclude={"location"}), location=new.location.ewkt()))
 
 
-@router.patch("/{key}", response_model=BinOut, responses=problems(400, 404, 409), operation_id="change_bin")
+@router.patch("/{key}", response_model=BinOut, responses=problems(400, 404, 409, 413), operation_id="change_bin")
 async def change_bin(session: Writes, key: Id, change: BinChange) -> Bin:
     """Change the fields that are sent; `version` is the one that was read."""
-    moved = {} if change.location is None else {"location": change.location.ewkt()}
+    moved = {"location": change.location.ewkt()} if "location" in change.model_fields_set else {}
     return await changed(session, await found(session, Bin, key), change, **moved)
 
 

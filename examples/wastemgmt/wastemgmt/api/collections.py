@@ -29,12 +29,12 @@ async def list_collections(
 
 
 @router.post(
-    "", response_model=CollectionOut, status_code=201, responses=problems(400, 404, 409), operation_id="collect"
+    "", response_model=CollectionOut, status_code=201, responses=problems(400, 404, 409, 413), operation_id="collect"
 )
 async def collect(session: Writes, new: CollectionIn) -> Collection:
     """Write down what happened at a stop. A bin that was collected is empty afterwards."""
     await must_exist(session, route_id=(Route, new.route_id), driver_id=(User, new.driver_id))
-    at = await found(session, Bin, new.bin_id)
+    await found(session, Bin, new.bin_id)
     if new.status == "collected":
-        at.fill_percent, at.last_collected_at = 0, new.collected_at
+        await Bin.empty(session, new.bin_id, at=new.collected_at, user_id=session.sync_session.info.get("user_id"))
     return await saved(session, Collection(**new.model_dump()))

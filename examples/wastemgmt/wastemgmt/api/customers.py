@@ -30,7 +30,7 @@ async def get_customer(session: Reads, key: Id) -> Customer:
 
 
 @router.post(
-    "", response_model=CustomerOut, status_code=201, responses=problems(400, 409), operation_id="create_customer"
+    "", response_model=CustomerOut, status_code=201, responses=problems(400, 409, 413), operation_id="create_customer"
 )
 async def create_customer(session: Writes, new: CustomerIn) -> Customer:
     """Add a customer."""
@@ -42,11 +42,13 @@ async def create_customer(session: Writes, new: CustomerIn) -> Customer:
     return await saved(session, Customer(**new.model_dump(exclude={"location"}), location=new.location.ewkt()))
 
 
-@router.patch("/{key}", response_model=CustomerOut, responses=problems(400, 404, 409), operation_id="change_customer")
+@router.patch(
+    "/{key}", response_model=CustomerOut, responses=problems(400, 404, 409, 413), operation_id="change_customer"
+)
 async def change_customer(session: Writes, key: Id, change: CustomerChange) -> Customer:
     """Change the fields that are sent; `version` is the one that was read."""
     await must_exist(session, account_manager_id=(User, change.account_manager_id))
-    moved = {} if change.location is None else {"location": change.location.ewkt()}
+    moved = {"location": change.location.ewkt()} if "location" in change.model_fields_set else {}
     return await changed(session, await found(session, Customer, key), change, **moved)
 
 

@@ -10,7 +10,8 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from sqlalchemy.orm.exc import StaleDataError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
@@ -47,13 +48,13 @@ def conflict(detail: str) -> Refused:
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """For `responses=`: the problems that an operation may answer with. 422 and 500 always may be."""
+    """For `responses=`: the problems that an operation may answer with. 422, 500 and 503 always may be."""
     return {
         status: {
             "description": HTTPStatus(status).phrase,
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
-        for status in sorted({*statuses, 422, 500})
+        for status in sorted({*statuses, 422, 500, 503})
     }
 
 
@@ -78,11 +79,12 @@ def answer(
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error of `app` with a problem."""
+    """Answer every error of `app` with a problem; those that nobody expects are answered in `guarding`."""
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> JSONResponse:
-        return answer(request, error.status_code, error.detail, headers=error.headers)
+        headers = {**(error.headers or {}), **(_allowed(request) if error.status_code == 405 else {})}
+        return answer(request, error.status_code, error.detail, headers=headers)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -101,12 +103,17 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(CommitRefused)
     @app.exception_handler(OperationalError)
+    @app.exception_handler(InterfaceError)
+    @app.exception_handler(NoConnectionFree)
+    @app.exception_handler(ConnectionError)
     async def unavailable(request: Request, error: Exception) -> JSONResponse:
-        log.warning("database unavailable", path=request.url.path, error=str(error))
+        log.warning("database unavailable", error=str(error))
         detail = "The database cannot answer at the moment; nothing was changed."
         return answer(request, 503, detail, headers={"Retry-After": "1"})
 
-    @app.exception_handler(Exception)
-    async def failed(request: Request, error: Exception) -> JSONResponse:
-        log.error("request failed", path=request.url.path, exc_info=error)
-        return answer(request, 500, "Something went wrong on our side; it was written down.")
+
+def _allowed(request: Request) -> dict[str, str]:
+    """An Allow header with the methods of the request's path; Starlette names those of the first handler on it only."""
+    template = getattr(request.scope.get("route"), "path", None)
+    methods = request.app.openapi()["paths"].get(template)
+    return {"Allow": ", ".join(sorted(method.upper() for method in methods))} if methods else {}

@@ -31,7 +31,7 @@ async def get_organization(session: Reads, key: Id) -> Organization:
     "",
     response_model=OrganizationOut,
     status_code=201,
-    responses=problems(400, 409),
+    responses=problems(400, 409, 413),
     operation_id="create_organization",
 )
 async def create_organization(session: Writes, new: OrganizationIn) -> Organization:
@@ -40,7 +40,7 @@ async def create_organization(session: Writes, new: OrganizationIn) -> Organizat
 
 
 @router.patch(
-    "/{key}", response_model=OrganizationOut, responses=problems(400, 404, 409), operation_id="change_organization"
+    "/{key}", response_model=OrganizationOut, responses=problems(400, 404, 409, 413), operation_id="change_organization"
 )
 async def change_organization(session: Writes, key: Id, change: OrganizationChange) -> Organization:
     """Change the fields that are sent; `version` is the one that was read."""

@@ -9,8 +9,9 @@ from fastapi import APIRouter, Query, Response
 
 from wastemgmt.api.deps import Id, Limit, Offset, OfOrganization, Reads, Writes
 from wastemgmt.api.errors import problems
-from wastemgmt.api.rows import changed, found, must_exist, saved
+from wastemgmt.api.rows import all_must_exist, changed, found, must_exist, saved
 from wastemgmt.models import Bin, Organization, Route, User
+from wastemgmt.models.base import now
 from wastemgmt.models.route import RouteStatistics
 from wastemgmt.schemas import Lat, Lon, RouteChange, RouteDetail, RouteIn, RouteNearby, RouteOut, RouteStatus
 
@@ -57,11 +58,11 @@ async def get_route(session: Reads, key: Id) -> RouteDetail:
     return await _detail(await found(session, Route, key))
 
 
-@router.post("", status_code=201, responses=problems(400, 409), operation_id="create_route")
+@router.post("", status_code=201, responses=problems(400, 409, 413), operation_id="create_route")
 async def create_route(session: Writes, new: RouteIn) -> RouteDetail:
     """Add a route with its stops; its length is that of its way."""
     await must_exist(session, organization_id=(Organization, new.organization_id), driver_id=(User, new.driver_id))
-    await _bins_must_exist(session, new.bin_ids)
+    await all_must_exist(session, bin_ids=(Bin, new.bin_ids))
     route = Route(**new.model_dump(exclude={"path", "bin_ids"}), path=new.ewkt())
     await saved(session, route)
     await route.measure(session)
@@ -69,20 +70,18 @@ async def create_route(session: Writes, new: RouteIn) -> RouteDetail:
     return await _detail(await saved(session, route))
 
 
-@router.patch("/{key}", responses=problems(400, 404, 409), operation_id="change_route")
+@router.patch("/{key}", responses=problems(400, 404, 409, 413), operation_id="change_route")
 async def change_route(session: Writes, key: Id, change: RouteChange) -> RouteDetail:
     """Change the fields that are sent; `version` is the one that was read."""
     await must_exist(session, driver_id=(User, change.driver_id))
     route = await found(session, Route, key)
-    if change.bin_ids is not None:
-        await _bins_must_exist(session, change.bin_ids)
-    sent = change.model_copy()
-    sent.model_fields_set.discard("bin_ids")
-    await changed(session, route, sent)
-    if change.bin_ids is not None:
-        await route.stop_at(session, change.bin_ids)
-        await saved(session, route)
-    return await _detail(route)
+    if "bin_ids" not in change.model_fields_set:
+        return await _detail(await changed(session, route, change))
+    await all_must_exist(session, bin_ids=(Bin, change.bin_ids))
+    # stops are rows of their own: the route's own row has to change as well, or its version says nothing about them
+    await changed(session, route, change, without={"bin_ids"}, updated_at=now())
+    await route.stop_at(session, change.bin_ids)
+    return await _detail(await saved(session, route))
 
 
 @router.delete("/{key}", status_code=204, responses=problems(400, 404, 409), operation_id="delete_route")
@@ -95,8 +94,3 @@ async def delete_route(session: Writes, key: Id) -> Response:
 async def _detail(route: Route) -> RouteDetail:
     await route.awaitable_attrs.stops
     return RouteDetail.model_validate(route)
-
-
-async def _bins_must_exist(session: Writes, keys: Sequence[int]) -> None:
-    for key in keys:
-        await must_exist(session, bin_ids=(Bin, key))

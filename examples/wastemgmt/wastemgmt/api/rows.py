@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -36,18 +37,29 @@ async def must_exist(session: AsyncSession, **keys: tuple[type[Kept], int | None
             raise conflict(f"{field}: there is no {model.__name__.lower()} {key}.")
 
 
-async def changed(session: AsyncSession, row: M, change: Change, **more: Any) -> M:
-    """The row with the fields that were sent, flushed; `more` goes over them.
+async def all_must_exist(session: AsyncSession, **keys: tuple[type[Kept], Sequence[int]]) -> None:
+    """`must_exist` for many rows of a table, in one statement.
+
+    Raises:
+        Refused: 409, naming the field and the first that is not there.
+    """
+    for field, (model, wanted) in keys.items():
+        there = await model.among(session, wanted)
+        for key in wanted:
+            if key not in there:
+                raise conflict(f"{field}: there is no {model.__name__.lower()} {key}.")
+
+
+async def changed(session: AsyncSession, row: M, change: Change, *, without: Collection[str] = (), **more: Any) -> M:
+    """The row with the fields that were sent, flushed; `more` goes over them, and not those in `without`.
 
     Raises:
         Refused: 409, if it is not at the version that the client read.
     """
     if row.version != change.version:
         raise conflict(f"It is at version {row.version} now, not {change.version}: read it again.")
-    sent = change.model_dump(exclude_unset=True, exclude={"version", *more})
+    sent = change.model_dump(exclude_unset=True, exclude={"version", *without, *more})
     for field, value in {**sent, **more}.items():
-        if value is None and not type(row).__table__.c[field].nullable:  # type: ignore[attr-defined]
-            raise conflict(f"{field}: must not be null.")
         setattr(row, field, value)
     return await saved(session, row)
 

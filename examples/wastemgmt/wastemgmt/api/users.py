@@ -29,14 +29,14 @@ async def get_user(session: Reads, key: Id) -> User:
     return await found(session, User, key)
 
 
-@router.post("", response_model=UserOut, status_code=201, responses=problems(400, 409), operation_id="create_user")
+@router.post("", response_model=UserOut, status_code=201, responses=problems(400, 409, 413), operation_id="create_user")
 async def create_user(session: Writes, new: UserIn) -> User:
     """Add a user."""
     await must_exist(session, organization_id=(Organization, new.organization_id))
     return await saved(session, User(**new.model_dump()))
 
 
-@router.patch("/{key}", response_model=UserOut, responses=problems(400, 404, 409), operation_id="change_user")
+@router.patch("/{key}", response_model=UserOut, responses=problems(400, 404, 409, 413), operation_id="change_user")
 async def change_user(session: Writes, key: Id, change: UserChange) -> User:
     """Change the fields that are sent; `version` is the one that was read."""
     return await changed(session, await found(session, User, key), change)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -114,6 +114,12 @@ class Kept(Audited):
         """The row; None if there is none, or it was deleted."""
         found = await session.get(cls, key)
         return found if found is not None and found.deleted_at is None else None
+
+    @classmethod
+    async def among(cls, session: AsyncSession, keys: Collection[int]) -> set[int]:
+        """Those of `keys` that have a row which is not deleted."""
+        key = cls.id  # type: ignore[attr-defined]
+        return set(await session.scalars(select(key).where(key.in_(keys), cls.deleted_at.is_(None))))
 
     @classmethod
     async def page(cls, session: AsyncSession, *, limit: int, offset: int = 0, **equal: Any) -> Sequence[Self]:

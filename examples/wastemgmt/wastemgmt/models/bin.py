@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from geoalchemy2 import Geometry, WKBElement
-from sqlalchemy import ForeignKey, Select, String, case, func, or_, select
+from sqlalchemy import ForeignKey, Select, String, case, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
@@ -114,6 +114,20 @@ class Bin(Kept, Base):
             by_category=await _by_category(session, organization_id),
             overdue=(await session.execute(overdue)).scalar_one(),
             newest_collection=newest,
+        )
+
+    @classmethod
+    async def empty(cls, session: AsyncSession, key: int, *, at: datetime, user_id: int | None = None) -> None:
+        """Set the bin to empty, unless it was collected later than `at`.
+
+        One UPDATE that reads nothing first: of two drivers at one bin, neither is told that the other was faster.
+        """
+        later = or_(cls.last_collected_at.is_(None), cls.last_collected_at <= at)
+        values = {"fill_percent": 0, "last_collected_at": at, "version": cls.version + 1}
+        if user_id is not None:
+            values["updated_by_id"] = user_id
+        await session.execute(
+            update(cls).where(cls.id == key, later).values(values).execution_options(synchronize_session=False)
         )
 
 
