@@ -88,13 +88,13 @@ def _from_vertex(vertex: Any, vector: Any, arcs: Arcs) -> float:
     """To the foot of the perpendicular where it falls on an arc, else to the nearest end."""
     ends = np.concatenate([arcs.starts, arcs.ends])
     to_ends = np.square(ends - vector).sum(axis=1)
-    nearest, chord = ends[to_ends.argmin()], to_ends.min()
+    nearest, chord = ends[int(np.argmin(to_ends))], to_ends.min()
     height = arcs.normals @ vector  # nan for an arc of no length, which compares as outside
     on_arc = (arcs.after_start @ vector >= 0) & (arcs.before_end @ vector >= 0)
     # the square of the chord, as for the ends, without the difference of two numbers near 1
     to_feet = np.where(on_arc, 2 * height**2 / (1 + np.sqrt(np.maximum(0, 1 - height**2))), np.inf)
     if to_feet.min() < chord:
-        arc = to_feet.argmin()
+        arc = int(np.argmin(to_feet))
         nearest = vector - height[arc] * arcs.normals[arc]
     return metres_between(Place(*vertex.tolist()), _place(nearest))
 
