@@ -105,6 +105,23 @@ async def test_a_route_has_its_length_and_its_stops_in_order(client):
     assert made["length_m"] == pytest.approx(555.0, abs=1.0)
 
 
+EDGES = [
+    ([[24.94, 60.17], [24.94, 60.17]], 0.0),
+    ([[1e-7, 5e-324], [-0.0, 1e-300]], 0.0),
+    ([[179.999, 0], [-179.999, 0]], 222.6),
+    ([[180, 90], [-180, 89.999]], 111.7),
+]
+
+
+async def test_a_route_may_be_at_the_edge_of_the_map(client):
+    """Of no length, too small to be told apart, over the date line, at the pole."""
+    for path, length_m in EDGES:
+        made = await client.post("/api/routes", json={**NEW["routes"], "path": path})
+
+        assert (made.status_code, made.json()["path"]) == (201, path)
+        assert made.json()["length_m"] == pytest.approx(length_m, abs=1)
+
+
 async def test_routes_nearby(client):
     """Nearest first, in metres."""
     found = await client.get("/api/routes/nearby", params={"lon": 24.945, "lat": 60.171, "radius_m": 300})
@@ -159,6 +176,7 @@ REFUSED = [
     ("POST", "/api/bins", {**NEW["bins"], "capacity_l": 0}, 422),
     ("POST", "/api/routes", {**NEW["routes"], "bin_ids": [77]}, 409),
     ("POST", "/api/routes", {**NEW["routes"], "path": [[24.9, 60.1]]}, 422),
+    ("POST", "/api/routes", {**NEW["routes"], "path": [[0, 0], [180, 0]]}, 422),
     ("POST", "/api/collections", {**COLLECTION, "bin_id": 77}, 404),
     ("POST", "/api/collections", {**COLLECTION, "collected_at": "2026-06-30T09:00:00"}, 422),
     ("POST", "/api/collections", {**COLLECTION, "collected_at": "9999-12-31T23:59:59-12:00"}, 422),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from geoalchemy2 import WKBElement
@@ -233,6 +234,18 @@ class BinChange(Change):
     location: Location = Field(default_factory=_left_out)
 
 
+MAX_LEAP_DEG = 1.0
+
+
+def _no_leap(path: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """`path`, of points near each other. Between opposite points of the earth PostGIS finds no line, and fails."""
+    for (lon, lat), (next_lon, next_lat) in pairwise(path):
+        east = abs(next_lon - lon)
+        if max(min(east, 360 - east), abs(next_lat - lat)) > MAX_LEAP_DEG:
+            raise ValueError(f"{next_lon}, {next_lat} is more than a degree from the point before it")
+    return path
+
+
 RouteStatus = Literal["planned", "active", "completed", "cancelled"]
 
 
@@ -268,7 +281,12 @@ class RouteIn(In):
     name: Name = Field(examples=["Kallio Green, Monday 1"])
     status: RouteStatus = "planned"
     weekday: int = Field(ge=0, le=6, description="0 is Monday.")
-    path: list[tuple[Lon, Lat]] = Field(min_length=2, max_length=10_000, examples=[[[24.94, 60.17], [24.95, 60.171]]])
+    path: Annotated[list[tuple[Lon, Lat]], AfterValidator(_no_leap)] = Field(
+        min_length=2,
+        max_length=10_000,
+        description="Longitude and latitude of each point, at most one degree from the one before.",
+        examples=[[[24.94, 60.17], [24.95, 60.171]]],
+    )
     bin_ids: list[Key] = Field(default=[], max_length=1000)
 
     def ewkt(self) -> str:
