@@ -35,7 +35,8 @@ TIMEOUT_S = 0.5
 MAX_CONNECTIONS = 64  # per event loop; a thread never needs more than one
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 
-_TROUBLE = (redis.ConnectionError, redis.TimeoutError, OSError, TimeoutError)
+# RedisError for an answer that is not in the protocol, ValueError for one that only looks as if it were
+_TROUBLE = (redis.RedisError, OSError, TimeoutError, ValueError)
 
 
 class Answer(NamedTuple):
@@ -155,7 +156,11 @@ class BlockingWire:
 
     def _new(self) -> BlockingConnection:
         connection = self._factory.connection_class(**self._factory.connection_kwargs)
-        connection.connect()
+        try:
+            connection.connect()
+        except BaseException:
+            connection.disconnect()
+            raise
         return cast(BlockingConnection, connection)
 
     def _greet(self, connection: BlockingConnection) -> None:
@@ -280,14 +285,14 @@ def check_url(url: str) -> None:
         raise CacheDeclarationError(f"cannot connect to {url!r}: {wrong}") from None
 
 
-def epoch_in(info: bytes | str) -> bytes:
+def epoch_in(info: object) -> bytes:
     """The replication id in what INFO replication says, shortened to 8 bytes.
 
     Raises:
         redis.ConnectionError: there is none, so restarts could not be noticed.
     """
-    text = info if isinstance(info, bytes) else info.encode()
-    _, found, rest = text.partition(b"master_replid:")
+    text = info.encode() if isinstance(info, str) else info
+    _, found, rest = text.partition(b"master_replid:") if isinstance(text, bytes) else (b"", b"", b"")
     if not found:
         raise redis.ConnectionError("INFO replication names no master_replid; perfkit needs it to notice a restart")
     return rest[:8]

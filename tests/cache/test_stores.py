@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
@@ -221,3 +224,27 @@ def test_an_entry_larger_than_memory_does_not_stay():
     run_now(store.put(b"big", b"x" * 5000, HOLD_MS))
 
     assert store.size() == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"$abc\r\n", b"*1\r\n*1\r\n:1\r\n", b"$-1\r\n", b"\xff\xfe\r\n"]
+)
+def test_a_port_that_speaks_another_language_is_a_store_that_is_down(garbage):
+    """A wrong port in a URL costs no reader an answer."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    with connection:
+                        connection.recv(4096)
+                        connection.sendall(garbage * 3)
+
+        threading.Thread(target=answer, daemon=True).start()
+        url = f"redis://127.0.0.1:{server.getsockname()[1]}/0"
+
+        with pytest.raises(StoreDown):
+            run_now(BlockingWire(url, Breaker()).run("PING"))
+        with pytest.raises(StoreDown):
+            asyncio.run(AsyncioWire(url, Breaker()).run("PING"))

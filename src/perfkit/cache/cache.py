@@ -120,6 +120,11 @@ class Cache:
 
         def decorate(function: F) -> F:
             wrapper, declared = cached(function, self._runtime, tags=sources, ttl_ms=ttl_ms, version=version)
+            if any(declared.is_twin_of(other) for other in self._declared):
+                raise CacheDeclarationError(
+                    f"{declared.keys.name} is declared a second time, by code that differs only in what it closes over,"
+                    f" and that has no text of its own: their keys would be the same. Give each a version= of its own."
+                )
             if self._metadata:
                 declared.dependencies.check(self._metadata)
             self._declared.append(declared)

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any, TypeVar, cast, get_type_hints
 
 from perfkit.cache.fill import database_of, unfit_to_keep, unfit_to_read, wrote
-from perfkit.cache.keys import KeyMaker, is_carried
+from perfkit.cache.keys import KeyMaker, closes_over_the_same, is_carried
 from perfkit.cache.policy import Reason
 from perfkit.cache.read import Filled, Hit, Ports, Question, judge, read, refill
 from perfkit.cache.runtime import Runtime
@@ -50,6 +50,13 @@ class Declared:
         self._version = version
         self._fixed: tuple[tuple[bytes, ...], tuple[bytes, ...]] | None = None
         self._warned = False
+
+    def is_twin_of(self, other: Declared) -> bool:
+        """Whether both would have the same keys although they close over different things: two of one factory."""
+        mine, its = self.function, other.function
+        if mine.__code__ is not its.__code__ or self.keys.name != other.keys.name or self._version != other._version:
+            return False
+        return self.keys.closed_over == other.keys.closed_over and not closes_over_the_same(mine, its)
 
     @cached_property
     def prefix(self) -> str:

@@ -3,7 +3,8 @@
     wm:v:wastemgmt.models.route.Route.statistics:6f1c02a94be1@09d2f1c2:cls=…Route,organization_id=7
 
 The parts: namespace, qualified name, stamp, database, arguments by name with their types (7 and "7" differ). The
-stamp is a digest of the function's signature, the shape of its result and its own code, so a process that
+stamp is a digest of the function's signature, the shape of its result, its own code and what it closes over, so that
+two functions made by one factory differ, and a process that
 runs another release never reads this one's entries; `version=` changes it by hand, for changes in
 functions that this one calls. Sessions and connections are carried: of them, only which database they read is
 part of the key.
@@ -18,7 +19,7 @@ from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
 from hashlib import blake2b
-from types import CodeType, NoneType
+from types import CellType, CodeType, NoneType
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -51,6 +52,7 @@ class KeyMaker:
         self.signature = inspect.signature(function)
         self.parameters = tuple(self.signature.parameters)
         self.bind = binder(self.signature, function.__name__)
+        self.closed_over = closed_over(function)
 
     def text_of(self, values: Sequence[Any]) -> str:
         """The arguments as text.
@@ -83,8 +85,8 @@ class KeyMaker:
     def stamp(self, shape: str, version: int | str, code: CodeType) -> str:
         """A digest of all by which two releases of the function may differ."""
         digest = blake2b(digest_size=6)
-        for part in (str(self.signature), shape, repr(version)):
-            digest.update(part.encode() + b"\0")
+        for part in (str(self.signature), shape, repr(version), *self.closed_over):
+            digest.update(part.encode(errors="surrogatepass") + b"\0")
         _digest_code(code, digest.update)
         return digest.hexdigest()
 
@@ -133,16 +135,44 @@ def text_of(value: object) -> str:
     if write is not None:
         return write(value)
     if isinstance(value, Enum):
-        return f"{_name(type(value))}.{value.name}"
+        # bits of a Flag that nobody has named have no name
+        return f"{_name(type(value))}.{value.name if value.name is not None else text_of(value.value)}"
     if isinstance(value, type):
         return _name(value)
     identity = getattr(value, "cache_identity", None)
     if identity is not None:
         return f"{_name(type(value))}({text_of(identity())})"
     if dataclasses.is_dataclass(value):
+        if "__dataclass_fields__" not in vars(type(value)):
+            raise UnkeyableArgument(f"{_name(type(value))} inherits from a dataclass and is none: it may hold more")
         fields = [f"{f.name}={text_of(getattr(value, f.name))}" for f in dataclasses.fields(value)]
         return f"{_name(type(value))}({','.join(fields)})"
     raise UnkeyableArgument(f"{_name(type(value))} has no text of its own")
+
+
+def closed_over(function: Callable[..., Any]) -> tuple[str, ...]:
+    """What the function uses of the one around it, as far as it has a text; the names of the rest."""
+    found: list[str] = []
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            found.append(f"{name}={text_of(cell.cell_contents)}")
+        except (UnkeyableArgument, RecursionError, ValueError):  # ValueError: nothing is in it yet
+            found.append(name)
+    return tuple(found)
+
+
+def closes_over_the_same(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
+    """Whether two functions of the same code share every object that they close over."""
+    return all(
+        _held(mine) is _held(its) for mine, its in zip(one.__closure__ or (), other.__closure__ or (), strict=True)
+    )
+
+
+def _held(cell: CellType) -> object:
+    try:
+        return cell.cell_contents
+    except ValueError:  # nothing is in it yet
+        return cell
 
 
 def digest(text: str) -> str:
