@@ -96,7 +96,7 @@ class Bin(Kept, Base):
     @classmethod
     @cache.query(ttl=timedelta(minutes=15), tags=("bins", "customers", "collections"))
     async def statistics(cls, session: AsyncSession, organization_id: int | None = None) -> BinStatistics:
-        """Counts, fill levels and weights; five statements over bins, customers and collections."""
+        """Counts, fill levels and weights; six statements over bins, customers and collections."""
         from wastemgmt.models.collection import Collection
 
         newest = await Collection.newest(session)

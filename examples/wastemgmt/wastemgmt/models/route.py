@@ -104,7 +104,7 @@ class Route(Kept, Base):
     @classmethod
     @cache.query(ttl=timedelta(minutes=15), tags=("routes", "route_stops", "bins", "collections", "organizations"))
     async def statistics(cls, session: AsyncSession, organization_id: int | None = None) -> RouteStatistics:
-        """Counts, lengths and what was collected; six statements over routes, stops, bins and collections."""
+        """Counts, lengths and what was collected; seven statements over routes, stops, bins and collections."""
         by_status = await _by_status(session, organization_id)
         return RouteStatistics(
             organization_id=organization_id,
