@@ -113,7 +113,10 @@ def lock(session: nox.Session) -> None:
 
 def _named_for_the_service(session: nox.Session, up: services.Running) -> dict[str, str]:
     """PostgreSQL and Redis, started now, under the names by which the example service reads them."""
-    names = {services.Service.POSTGRES: "WASTEMGMT_DATABASE_URL", services.Service.REDIS: "WASTEMGMT_CACHE_URL"}
+    names = {
+        services.Service.POSTGRES: "WASTEMGMT_DEMO_DATABASE_URL",
+        services.Service.REDIS: "WASTEMGMT_DEMO_CACHE_URL",
+    }
     answers = {name: up.ask(service) for service, name in names.items()}
     missing = [str(answer) for answer in answers.values() if isinstance(answer, services.Missing)]
     if missing:

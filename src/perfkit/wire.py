@@ -280,9 +280,11 @@ def check_url(url: str) -> None:
         CacheDeclarationError: it is not.
     """
     try:
-        redis.ConnectionPool.from_url(url)
-    except ValueError as wrong:
-        raise CacheDeclarationError(f"cannot connect to {url!r}: {wrong}") from None
+        pool = redis.ConnectionPool.from_url(url)
+        pool.connection_class(**pool.connection_kwargs)  # opens nothing yet
+    except (ValueError, TypeError) as wrong:
+        place = "give memory://, redis://…, rediss://… or unix://…"
+        raise CacheDeclarationError(f"cannot connect to {url!r}: {wrong} ({place})") from None
 
 
 def epoch_in(info: object) -> bytes:

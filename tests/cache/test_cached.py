@@ -186,6 +186,30 @@ def test_a_session_that_holds_the_entities_keeps_nothing(small):
     assert small.cache.stats().unkept == {Reason.IDENTITY_MAP: 1}
 
 
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_what_a_session_of_nobodys_shows_of_its_own_writes_is_not_kept(small, kind):
+    """A global session is no argument, but the statements run where they can be seen."""
+    with Session(small.engine) as session:
+
+        @small.cache.query(tags="bins")
+        def names() -> list[str]:
+            return list(session.scalars(select(small.Bin.name).order_by(small.Bin.id)))
+
+        @small.cache.query(tags="bins")
+        async def anames() -> list[str]:
+            return list(session.scalars(select(small.Bin.name).order_by(small.Bin.id)))
+
+        def read() -> list[str]:
+            return names() if kind == "sync" else small.runner.run(anames())
+
+        session.execute(update(small.Bin).where(small.Bin.id == 1).values(name="draft"))
+        assert read() == ["draft", "two"]
+        session.rollback()
+
+        assert read() == ["one", "two"]
+    assert small.cache.stats().unkept == {Reason.LOADER_WROTE: 1}
+
+
 def test_a_function_that_writes_keeps_nothing(small):
     """What it returns may never be committed."""
 
@@ -559,6 +583,38 @@ def test_a_misspelt_table_is_found_at_start_up(small):
     with pytest.raises(UnknownTag, match="did you mean 'bins'"):
         cache.watch(small.engine, small.Base.metadata)
     cache.close()
+
+
+def test_a_misspelt_table_is_found_by_hand_too(small):
+    """These are for when nothing else can help."""
+    with pytest.raises(UnknownTag, match="did you mean 'bins'"):
+        small.cache.bump("bin")
+    with Session(small.engine) as session, pytest.raises(UnknownTag, match="no table"):
+        small.cache.touch(session, "Nothing")
+    with pytest.raises(CacheDeclarationError, match="at least one"):
+        small.cache.bump()
+
+
+def test_a_misspelt_table_is_found_when_declared_after_watch(small):
+    """Also where watch() was given no metadata."""
+    cache = Cache("late")
+    cache.connect()
+    cache.watch(small.engine)
+
+    with pytest.raises(UnknownTag, match="no metadata"):
+
+        @cache.query(tags="bin")
+        def one() -> int:
+            return 1
+
+    cache.close()
+
+
+@pytest.mark.parametrize("to", [None, 7, "memory", "http://x", "redis://localhost:6379/0?foo=bar"])
+def test_a_place_that_cannot_be_is_found_at_start_up(to):
+    """Not at the first read."""
+    with pytest.raises(CacheDeclarationError, match="memory://"):
+        Cache("nowhere").connect(to)
 
 
 @pytest.mark.parametrize(

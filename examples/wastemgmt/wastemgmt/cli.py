@@ -93,7 +93,16 @@ def demo(
     headless: Annotated[bool, typer.Option(help="Stop when the figures are there.")] = False,
     json: Annotated[Path | None, typer.Option(help="Write the figures to this file.")] = None,
 ) -> None:
-    """Load the data, drive the same requests without and with the cache, show both, and keep serving."""
-    from wastemgmt.load.demo import run
+    """Load the data, drive the same requests without and with the cache, show both, and keep serving.
 
-    run(headless=headless, json_file=json)
+    On a database of its own; never on that of WASTEMGMT_DATABASE_URL.
+    """
+    from wastemgmt.load.demo import run
+    from wastemgmt.load.service import DidNotStart
+    from wastemgmt.seed import CannotSeed
+
+    try:
+        run(headless=headless, json_file=json)
+    except (CannotSeed, DidNotStart) as why:
+        typer.secho(f"demo: {why}", fg=typer.colors.RED, err=True)
+        raise typer.Exit(1) from None

@@ -107,8 +107,9 @@ class Cache:
         `ttl` in seconds or as a timedelta is how long an entry lives at most; the policy's by default.
         `version` is part of the key: change it when something that the function calls has changed its result.
 
-        The return annotation says which classes a result is made of. Arguments that are sessions or
-        connections are passed on and are not part of the key.
+        Everything that decides the result must be an argument, the session or connection too: what the function
+        takes from a global, a context variable or the session's `info` is not in its key. Sessions and connections
+        are passed on and are not part of the key. The return annotation says which classes a result is made of.
 
         Raises:
             CacheDeclarationError: the function, a tag or the ttl cannot work as declared.
@@ -125,7 +126,7 @@ class Cache:
                     f"{declared.keys.name} is declared a second time, by code that differs only in what it closes over,"
                     f" and that has no text of its own: their keys would be the same. Give each a version= of its own."
                 )
-            if self._metadata:
+            if self._unwatch:
                 declared.dependencies.check(self._metadata)
             self._declared.append(declared)
             return wrapper
@@ -145,6 +146,8 @@ class Cache:
         """
         if self._runtime.is_connected:
             raise CacheDeclarationError(f"cache {self._runtime.namespace!r} is connected already; close() it first.")
+        if not isinstance(to, str | Store):
+            raise CacheDeclarationError(f"connect({to!r}): give 'memory://', a URL of Redis or Valkey, or a store.")
         if not isinstance(to, str):
             self._runtime.use(blocking=to, suspending=to, greenlet=to)
         elif to == "memory://":
@@ -166,8 +169,8 @@ class Cache:
     def watch(self, engine: Engine | AsyncEngine, *metadata: MetaData, database: str | None = None) -> None:
         """See every commit on `engine`, and check that the tables which tags name are in `metadata`.
 
-        Each engine whose transactions change cached tables must be watched, in every process. A session of
-        an engine that is not watched is never answered from the cache.
+        Each engine whose transactions change cached tables must be watched, in every process. A session or
+        connection of an engine that is not watched, passed as an argument, is never answered from the cache.
 
         `database` names the database in keys; by default its address does, and results of one are never given to
         sessions of another. Name it where processes reach one database by different addresses.
@@ -265,7 +268,7 @@ class Cache:
         carrier = carrier_in(session)
         if carrier is None:
             raise CacheDeclarationError(f"touch() needs a session or an open connection, not {session!r}.")
-        announce_by_hand(carrier, set(tags_by_hand(tags)))
+        announce_by_hand(carrier, set(tags_by_hand(tags, self._metadata)))
 
     def bump(self, *tags: TagSource) -> None:
         """Make everything that depends on `tags` out of date, at once; `"*"` for the whole namespace.
@@ -341,7 +344,11 @@ class Cache:
         return self._make_writer(tags, self._store(suspending=False))
 
     def _writer_by_hand(self, tags: Sequence[TagSource], *, suspending: bool) -> Writer:
-        return self._make_writer(list(dict.fromkeys(tags_by_hand(tags))), self._store(suspending=suspending))
+        if not tags:
+            raise CacheDeclarationError("bump() of nothing: name at least one tag, or '*' for everything.")
+        return self._make_writer(
+            list(dict.fromkeys(tags_by_hand(tags, self._metadata))), self._store(suspending=suspending)
+        )
 
     def _make_writer(self, tags: Sequence[str], store: Store) -> Writer:
         cells = [cell_key(self._runtime.namespace, tag) for tag in tags]

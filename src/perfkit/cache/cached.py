@@ -13,7 +13,7 @@ from functools import cached_property, wraps
 from types import SimpleNamespace
 from typing import Any, TypeVar, cast, get_type_hints
 
-from perfkit.cache.fill import database_of, unfit_to_keep, unfit_to_read, wrote
+from perfkit.cache.fill import concerns, database_of, unfit_to_keep, unfit_to_read, wrote
 from perfkit.cache.keys import KeyMaker, closes_over_the_same, is_carried
 from perfkit.cache.policy import Reason
 from perfkit.cache.read import Filled, Hit, Ports, Question, judge, read, refill
@@ -21,6 +21,7 @@ from perfkit.cache.runtime import Runtime
 from perfkit.cache.tags import Dependencies, TagSource, cell_key
 from perfkit.codec import Codec, shape_of, types_in
 from perfkit.errors import CacheDeclarationError
+from perfkit.sqla.changes import Changes, seeing_changes
 from perfkit.sqla.sessions import Carrier, carrier_in
 from perfkit.waiting import blocks_a_loop, run_now
 
@@ -165,7 +166,7 @@ def carriers_in(values: Sequence[Any]) -> list[Carrier]:
 class Call:
     """One call of a cached function: its question, and the function itself for when the answer is not there."""
 
-    __slots__ = ("_args", "_carriers", "_declared", "_kwargs", "_ports", "_question", "_unfit")
+    __slots__ = ("_args", "_carriers", "_declared", "_kwargs", "_ports", "_question", "_seen", "_unfit")
 
     def __init__(
         self,
@@ -178,6 +179,7 @@ class Call:
     ) -> None:
         self._declared, self._args, self._kwargs, self._carriers = declared, args, kwargs, carriers
         self._unfit: Reason | None = None
+        self._seen: list[Changes] = []
         self._question, self._ports = question, ports
 
     def read(self) -> Coroutine[Any, Any, Hit | Filled]:
@@ -190,12 +192,21 @@ class Call:
 
     def _load(self) -> Any:
         self._unfit = unfit_to_keep(self._carriers, self._declared.families)
-        return self._declared.function(*self._args, **self._kwargs)
+        if self._declared.suspends:
+            return self._load_later()
+        with seeing_changes() as self._seen:
+            return self._declared.function(*self._args, **self._kwargs)
+
+    async def _load_later(self) -> Any:
+        with seeing_changes() as self._seen:
+            return await self._declared.function(*self._args, **self._kwargs)
 
     def _may_keep(self) -> Reason | None:
-        if self._unfit is None and any(wrote(carrier, self._declared.families) for carrier in self._carriers):
-            return Reason.LOADER_WROTE
-        return self._unfit
+        families = self._declared.families
+        if self._unfit is not None:
+            return self._unfit
+        uncommitted = any(concerns(changes, families) for changes in self._seen)
+        return Reason.LOADER_WROTE if uncommitted or any(wrote(each, families) for each in self._carriers) else None
 
 
 def cached(

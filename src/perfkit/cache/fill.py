@@ -13,6 +13,7 @@ from sqlalchemy import Dialect, Table
 
 from perfkit.cache.policy import Reason
 from perfkit.cache.tags import family_of
+from perfkit.sqla.changes import Changes
 from perfkit.sqla.sessions import (
     Carrier,
     changes_of,
@@ -65,9 +66,13 @@ def wrote(carrier: Carrier, families: Collection[str]) -> bool:
     """Whether its transaction has written, or will write at the next flush, any of `families`."""
     if has_pending(carrier):
         return True
-    return any(
+    return any(concerns(changes, families) for changes in changes_of(carrier))
+
+
+def concerns(changes: Changes, families: Collection[str]) -> bool:
+    """Whether a transaction with these notes has written any of `families`."""
+    return (
         changes.everything
         or not changes.tables().isdisjoint(families)
         or any(family_of(name) in families for name in changes.by_hand)
-        for changes in changes_of(carrier)
     )

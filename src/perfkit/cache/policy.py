@@ -96,7 +96,7 @@ class Reason(Enum):
     SNAPSHOT = "the session's transaction reads from a snapshot (REPEATABLE READ or SERIALIZABLE)"
     IDENTITY_MAP = "the session already holds entities of these tables, and would return them as it holds them"
     MARKED = "a writer was between its mark and its bump"
-    LOADER_WROTE = "the function itself wrote"
+    LOADER_WROTE = "the function itself wrote, or read in a transaction that had written"
     TOO_LARGE = "the packed result exceeds the policy's max_bytes"
     UNREADABLE = "the entry's bytes were not ours, or not of this shape"
     NOT_JOINED = "the load of another caller failed, or waiting for it would not have ended"

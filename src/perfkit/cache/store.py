@@ -13,6 +13,7 @@ class Seen(NamedTuple):
     epoch: bytes
 
 
+@runtime_checkable
 class Store(Protocol):
     """Where entries and tag cells live. Keys are whole keys, of either kind.
 

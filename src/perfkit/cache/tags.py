@@ -197,12 +197,13 @@ def tags_of(changes: Changes) -> list[str]:
     return sorted(tags)
 
 
-def tags_by_hand(sources: Iterable[TagSource]) -> Iterator[str]:
+def tags_by_hand(sources: Iterable[TagSource], metadata: Sequence[MetaData]) -> Iterator[str]:
     """What `touch` and `bump` mark for the tags they are given.
 
     Raises:
-        UnknownTag: a string with fields, or something that is no tag.
+        UnknownTag: a string with fields, or one that names no table of `metadata` and has no colon.
     """
+    known = {table.name for each in metadata for table in each.tables.values()}
     for source in sources:
         if not isinstance(source, str):
             for table in tables_of(source):
@@ -213,6 +214,8 @@ def tags_by_hand(sources: Iterable[TagSource]) -> Iterator[str]:
             family, found, _ = source.partition("#")
             if "{" in source or not family:
                 raise UnknownTag(f"tag {source!r}: give the tag itself, without fields.")
+            if known and family not in known:
+                raise UnknownTag(f"tag {source!r} names no table that is watched{_nearest(family, known)}")
             yield family
             yield source if found else f"{family}#*"
 

@@ -11,7 +11,9 @@ What is not seen: writes by triggers, by functions that a SELECT calls, and by o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Insert, Table, event
@@ -23,6 +25,7 @@ from perfkit.sqla.statements import Key, Writes, writes_of
 MAX_ROWS = 256  # of one table and transaction; beyond, the table is noted in bulk: a mark names each row
 
 _INFO = "perfkit.changes"
+_observers: ContextVar[tuple[list[Changes], ...]] = ContextVar("perfkit_observers", default=())
 
 
 class Changes:
@@ -94,6 +97,20 @@ def take(info: dict[Any, Any]) -> Changes | None:
     return found
 
 
+@contextmanager
+def seeing_changes() -> Iterator[list[Changes]]:
+    """The notes of every transaction in which this context runs a statement, if it has written by then.
+
+    Also of sessions that nobody passed as an argument: a global one, or one that a function opens.
+    """
+    seen: list[Changes] = []
+    before = _observers.set((*_observers.get(), seen))
+    try:
+        yield seen
+    finally:
+        _observers.reset(before)
+
+
 class Notes:
     """The listeners that keep the notes of one engine."""
 
@@ -140,6 +157,10 @@ def _before_cursor_execute(
     if writes:
         given = getattr(context, "compiled_parameters", None) or ()
         changes_in(connection.info).note(writes, given, connection.dialect.name)
+    observers = _observers.get()
+    if observers and (changes := peek(connection.info)):
+        for observer in observers:
+            observer.append(changes)
 
 
 def _after_execute(

@@ -25,8 +25,12 @@ from wastemgmt.load.drive import Answers, Driver, collections_in
 from wastemgmt.load.figures import Figures, figures_of, table_of
 from wastemgmt.load.plan import ROUTE_STATISTICS, Planned, requests
 from wastemgmt.load.service import Service
-from wastemgmt.seed import seed
+from wastemgmt.seed import CannotSeed, seed
 
+NOTES = (
+    "Latencies count from when a request was due; with so few of a kind, its p95 is nearly its slowest. What is not\n"
+    "cached gets faster, too: it no longer waits for a processor that computes the same statistics again and again."
+)
 REQUESTS, PER_S, BURST = 72, 8.0, 96
 TITLE = "The same {count} requests at {per_s:.0f} a second, then {burst} as fast as they go; writes go on."
 
@@ -42,6 +46,8 @@ class Place:
 
 def run(*, headless: bool = False, json_file: Path | None = None) -> None:
     """Both runs, the table, and then the service with the cache on, until Ctrl-C or at once if `headless`."""
+    if json_file is not None and not json_file.parent.is_dir():
+        raise CannotSeed(f"--json {json_file}: there is no folder {json_file.parent}.")
     console = Console(width=None if os.isatty(1) else 110)
     with tempfile.TemporaryDirectory(prefix="wastemgmt-demo-") as folder:
         place = _place(Path(folder))
@@ -50,6 +56,7 @@ def run(*, headless: bool = False, json_file: Path | None = None) -> None:
         fresh = _keep(place)
         try:
             before, after = _both_runs(place, fresh, console)
+            console.print(NOTES)
             if json_file is not None:
                 _write(json_file, place, before, after)
             if not headless:
@@ -60,9 +67,12 @@ def run(*, headless: bool = False, json_file: Path | None = None) -> None:
 
 
 def _place(folder: Path) -> Place:
-    """What the environment names; else SQLite in a folder that goes with the demo, and a cache in the process."""
-    url = os.environ.get("WASTEMGMT_DATABASE_URL") or f"sqlite:///{folder / 'city.sqlite3'}"
-    cache_url = os.environ.get("WASTEMGMT_CACHE_URL") or "memory://"
+    """What WASTEMGMT_DEMO_… names; else SQLite in a folder that goes with the demo, and a cache in the process.
+
+    Never the service's own settings: the demo empties what it is given.
+    """
+    url = os.environ.get("WASTEMGMT_DEMO_DATABASE_URL") or f"sqlite:///{folder / 'city.sqlite3'}"
+    cache_url = os.environ.get("WASTEMGMT_DEMO_CACHE_URL") or "memory://"
     database = {"sqlite": "SQLite", "postgresql": "PostgreSQL with PostGIS"}[make_url(url).get_backend_name()]
     cache = "an in-process cache" if cache_url == "memory://" else f"{cache_url.partition(':')[0]} as its cache"
     return Place(url, cache_url, f"{database} and {cache}")
@@ -71,15 +81,15 @@ def _place(folder: Path) -> Place:
 def _load(place: Place, console: Console) -> None:
     with console.status("loading the city"):
         asyncio.run(migrate.upgrade(place.database_url))
-        report = asyncio.run(_seed(place.database_url))
+        report = asyncio.run(_seed(place.database_url, reset=False))
     rows = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in report.items())
     console.print(f"{rows} (© OpenStreetMap contributors)")
 
 
-async def _seed(url: str) -> dict[str, int]:
+async def _seed(url: str, *, reset: bool) -> dict[str, int]:
     engine = make_engine(url)
     try:
-        return (await seed(engine, reset=True)).rows
+        return (await seed(engine, reset=reset)).rows
     finally:
         await engine.dispose()
 
@@ -90,7 +100,7 @@ def _keep(place: Place) -> Callable[[], None]:
     if url.get_backend_name() != "sqlite" or url.database is None:
 
         def seed_again() -> None:
-            asyncio.run(_seed(place.database_url))
+            asyncio.run(_seed(place.database_url, reset=True))
 
         return seed_again
     file, copy = Path(url.database), Path(f"{url.database}.loaded")
@@ -167,5 +177,4 @@ def _serve(place: Place, console: Console) -> None:
 
 def _write(file: Path, place: Place, before: Figures, after: Figures) -> None:
     content = {"on": place.name, "without_cache": before.as_dict(), "with_perfkit": after.as_dict()}
-    file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(content, indent=2) + "\n")
