@@ -16,6 +16,7 @@ import sqlite3
 from collections.abc import Callable
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from sqlalchemy import Engine, event
 from sqlalchemy.engine import ExceptionContext
@@ -27,6 +28,7 @@ from perfkit.spatial.functions import FUNCTIONS, SPATIALITE_NAMES
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+_installed: WeakSet[Engine] = WeakSet()
 _RAISED_IN_PYTHON = "user-defined function raised exception"
 
 
@@ -45,7 +47,9 @@ def install(engine: Engine | AsyncEngine) -> None:
         raise SpatialError(
             f"lite.install() is for SQLite; this engine speaks {sync.dialect.name}, which PostGIS can serve."
         )
-    if not event.contains(sync, "do_connect", _with_factory):
+    # not event.contains(): it goes by the engine's id, which a new engine may have taken over from one that is gone
+    if sync not in _installed:
+        _installed.add(sync)
         event.listen(sync, "do_connect", _with_factory)
         event.listen(sync, "handle_error", _say_what_happened)
 
