@@ -405,3 +405,16 @@ def test_lengths_of_routes(session):
     session.commit()
 
     assert session.scalars(select(length_m(Route.path))).one() == pytest.approx(2 * BETWEEN_M, abs=0.2)
+
+
+def test_an_engine_in_the_place_of_one_that_is_gone_is_spatial_too():
+    """SQLAlchemy knows listeners by the id of the engine, and keeps them as long as its dialect, which caches hold."""
+    dialects = []
+    for _ in range(300):
+        made = create_engine("sqlite://")
+        lite.install(made)
+        with made.connect() as connection:
+            assert connection.execute(text("SELECT ST_X(ST_MakePoint(1, 2))")).scalar_one() == 1
+        dialects.append(made.dialect)
+        made.dispose()
+        del made, connection
