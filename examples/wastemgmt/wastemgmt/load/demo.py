@@ -56,7 +56,7 @@ def run(*, headless: bool = False, json_file: Path | None = None) -> None:
         fresh = _keep(place)
         try:
             before, after = _both_runs(place, fresh, console)
-            console.print(NOTES)
+            console.print(f"\n{NOTES}")
             if json_file is not None:
                 _write(json_file, place, before, after)
             if not headless:
