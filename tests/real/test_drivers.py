@@ -53,7 +53,7 @@ async def shop(request: pytest.FixtureRequest, pg_url: str, redis_url: str) -> A
         await connection.run_sync(Base.metadata.create_all)
     cache = Cache("drivers", Policy())
     shop = Async(engine, cache)
-    cache.connect(redis_url)
+    cache.connect(redis_url, timeout_s=30)  # a busy machine is not a server that is down
     cache.watch(engine, Base.metadata)
     yield shop
     await cache.aclose()
