@@ -4,6 +4,7 @@
     python3 noxfile.py -s tests         all tests, on servers of their own
     python3 noxfile.py -s lint types docs
     python3 noxfile.py -s bench -- cache
+    python3 noxfile.py -s proof         the protocol's model, the plans that take minutes
     python3 noxfile.py -s lock          resolve requirements/ again
 
 Whatever follows `--` goes to the program that the session runs. With nox and uv installed,
@@ -89,6 +90,13 @@ def docs(session: nox.Session) -> None:
     _install(session, "docs")
     session.run("sphinx-build", "--fail-on-warning", "--keep-going", "-q", "-b", "html", "docs", "docs/_build/html")
     session.log(f"read {HERE / 'docs/_build/html/index.html'}")
+
+
+@nox.session
+def proof(session: nox.Session) -> None:
+    """Explore the large plans of the protocol's model; the tests explore the small ones."""
+    _install(session, "test")
+    session.run("python", "-m", "tests.protocol.large")
 
 
 @nox.session

@@ -55,7 +55,11 @@ def run(*, quick: bool) -> dict[str, Any]:
         if url is None:
             print("No Redis to be had: only memory is measured.", file=sys.stderr)
         hits = show("A hit: a dict of 22 values", _hits(engine, url, rounds))
-        commits = show("A commit of one changed row, SQLite in memory", _commits(url, rounds))
+        commits = show("A commit of one changed row, SQLite in memory", _commits("sqlite://", url, rounds))
+        if up.postgres_url is not None:
+            database = up.postgres_url.replace("postgresql:", "postgresql+psycopg:")
+            commits += show("A commit of one changed row, PostgreSQL", _commits(database, url, rounds))
+        trips = _round_trips(engine, url) if url is not None else {}
         bumps = [_bump(engine, to, 2_000 if quick else 100_000) for to in ("memory://", url) if to is not None]
         engine.dispose()
     for each in bumps:
@@ -63,7 +67,41 @@ def run(*, quick: bool) -> dict[str, Any]:
             f"One bump with {each['entries']:,} entries under its tag, {each['store']}: {each['micros']:.0f} µs, "
             f"{each['ratio']:.2f} × the bump of a tag with one entry; {each['hits_afterwards']} hits afterwards."
         )
-    return {"hits": hits, "commits": commits, "bumps": bumps}
+    for what, commands in trips.items():
+        print(f"{what}: {commands} to Redis")
+    return {"hits": hits, "commits": commits, "bumps": bumps, "round_trips": trips}
+
+
+def _round_trips(engine: Engine, url: str) -> dict[str, str]:
+    """The commands that Redis says it was sent, by what was done."""
+    with redis.Redis.from_url(url) as client:
+
+        def counted(work: Callable[[], Any], *names: str) -> str:
+            before = cast(dict[str, dict[str, int]], client.info("commandstats"))
+            work()
+            after = cast(dict[str, dict[str, int]], client.info("commandstats"))
+            sent = {name: _calls(after, name) - _calls(before, name) for name in names}
+            return " + ".join(f"{count} {name.upper()}" for name, count in sent.items() if count) or "nothing"
+
+        cache, plain, _, _ = _perfkit(url, engine)
+        strict, committed = _commit("sqlite://", url, "strict"), _commit("sqlite://", url, "committed")
+        for once in (strict, committed):
+            once()
+        plain(8)
+        reading = ("mget", "evalsha", "eval", "set")
+        writing = ("mget", "evalsha", "eval")  # what SET a script runs inside is no round trip
+        found = {
+            "A miss": counted(lambda: plain(9), *reading),
+            "A hit": counted(lambda: plain(9), *reading),
+            "A strict commit": counted(strict, *writing),
+            "A committed commit": counted(committed, *writing),
+        }
+        cache.close()
+        return found
+
+
+def _calls(statistics_of: dict[str, dict[str, int]], command: str) -> int:
+    return statistics_of.get(f"cmdstat_{command}", {"calls": 0})["calls"]
 
 
 def _bump(engine: Engine, to: str, entries: int) -> dict[str, Any]:
@@ -177,6 +215,7 @@ def _redis_contenders(url: str, engine: Engine) -> list[Contender]:
         return msgpack.unpackb(await suspending.get("floor"))
 
     ours = _perfkit(url, engine)
+    without = _perfkit("redis://127.0.0.1:1/0", engine)
     region = make_region().configure("dogpile.cache.redis", arguments={"url": url})
 
     @region.cache_on_arguments()
@@ -205,6 +244,7 @@ def _redis_contenders(url: str, engine: Engine) -> list[Contender]:
     return [
         Contender(name=name, floor=name, once=floor, calls=1_000),
         Contender(name="perfkit Redis", floor=name, once=lambda: ours[1](7), calls=1_000),
+        Contender(name="perfkit, no Redis there", floor=name, once=lambda: without[1](7), calls=1_000),
         Contender(name="dogpile Redis", floor=name, once=lambda: dogpile(7), calls=1_000),
         Contender(name=async_name, floor=async_name, once=async_floor, calls=700, suspends=True),
         Contender(name="perfkit Redis, async", floor=async_name, once=lambda: ours[3](7), calls=700, suspends=True),
@@ -213,9 +253,9 @@ def _redis_contenders(url: str, engine: Engine) -> list[Contender]:
     ]
 
 
-def _commits(url: str | None, rounds: int) -> list[Figure]:
+def _commits(database: str, url: str | None, rounds: int) -> list[Figure]:
     floor = "commit without a cache"
-    contenders = [Contender(name=floor, floor=floor, once=_commit(None, "strict"), calls=200)]
+    contenders = [Contender(name=floor, floor=floor, once=_commit(database, None, "strict"), calls=200)]
     ours: list[tuple[str, str | None, Mode]] = [
         ("perfkit memory, strict", "memory://", "strict"),
         ("perfkit Redis, strict", url, "strict"),
@@ -223,16 +263,16 @@ def _commits(url: str | None, rounds: int) -> list[Figure]:
     ]
     for name, to, mode in ours:
         if to is not None:
-            contenders.append(Contender(name=name, floor=floor, once=_commit(to, mode), calls=200))
+            contenders.append(Contender(name=name, floor=floor, once=_commit(database, to, mode), calls=200))
     return measure(contenders, rounds=rounds)
 
 
-def _commit(to: str | None, mode: Mode) -> Callable[[], None]:
-    """One transaction on a database of its own, in memory: what a disk adds would hide what the cache does."""
-    engine = create_engine("sqlite://")
+def _commit(database: str, to: str | None, mode: Mode) -> Callable[[], None]:
+    """One transaction; in memory or without fsync: what a disk adds would hide what the cache does."""
+    engine = create_engine(database)
     Base.metadata.create_all(engine)
     with Session(engine) as session:
-        session.add(Bin(id=1, name="glass"))
+        session.merge(Bin(id=1, name="glass"))
         session.commit()
     if to is not None:
         cache = Cache("bench", Policy(mode=mode))

@@ -27,12 +27,16 @@ FLOORS = (
     {"relay", "monitor"},
     {"testing"},
     {"integrations", "cli"},
+    {"__main__"},
 )
 FRONT_DOOR = ""  # perfkit/__init__.py stands above all of them
 
 # Who may know that there are clients, loops and threads.
 RESERVED = frozenset({"redis", "asyncio", "threading"})
-MAY_WAIT = ("counters", "waiting", "wire", "cache.flights", "cache.memory", "relay.run", "integrations")
+MAY_WAIT = (
+    *("counters", "waiting", "wire", "cache.arrears", "cache.flights", "cache.memory", "relay.run"),
+    *("integrations", "cli"),
+)
 
 # The one file that may name what SQLAlchemy does not promise to keep.
 MAY_PRY = "sqla.private"

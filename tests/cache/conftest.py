@@ -112,11 +112,13 @@ class Kit:
         self.engine.dispose()
 
 
-@pytest.fixture(params=["memory", "redis", "valkey"])
+@pytest.fixture(params=["memory", "redis", "valkey", "cluster"])
 def store_url(request: pytest.FixtureRequest) -> str:
-    """Where entries live: this process, Redis, Valkey."""
+    """Where entries live: this process, Redis, Valkey, a cluster."""
     if request.param == "memory":
         return "memory://"
+    if request.param == "cluster":
+        return str(request.getfixturevalue("cluster_url"))
     services: Running = request.getfixturevalue("services")
     url = services.redis_url if request.param == "redis" else services.valkey_url
     if url is None:

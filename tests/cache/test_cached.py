@@ -754,6 +754,7 @@ def test_veto_refuses_a_commit_that_cannot_be_marked(tmp_path):
 
     with Session(kit.engine) as session:
         assert len(session.scalars(select(kit.Bin)).all()) == 2
+    assert (kit.cache.stats().refused_commits, kit.cache.stats().unmarked_commits) == (1, 0)
     kit.close()
 
 

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
-import signal
-import socket
-import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 from sqlalchemy import create_engine, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from perfkit import Cache, Policy
 from perfkit.cache import Seen
 from perfkit.cache.redis import RedisStore
-from perfkit.wire import BlockingWire, Breaker
-from tools.services import Missing, Program, Service, locate
+from perfkit.wire.wires import open_wires
+from tests.servers import OwnCluster, OwnRedis
+from tools.services import Program
 
 
 class Base(DeclarativeBase):
@@ -39,9 +33,10 @@ class GatedStore:
     """A real store; a test may stand in front of any of its commands."""
 
     def __init__(self, url: str) -> None:
-        self._wire = BlockingWire(url, Breaker())
-        self._real = RedisStore(self._wire, cell_ttl_ms=3_600_000)
+        self._wires = open_wires(url)
+        self._real = RedisStore(self._wires.blocking, cell_ttl_ms=3_600_000)
         self.before: dict[str, Callable[[], None]] = {}
+        self.before_commit: Callable[[], None] = lambda: None
         self.commands: list[str] = []
 
     def _pass(self, command: str) -> None:
@@ -63,6 +58,7 @@ class GatedStore:
     async def mark(self, cells: Sequence[bytes], writer: bytes, hold_ms: int) -> None:
         self._pass("mark")
         await self._real.mark(cells, writer, hold_ms)
+        self.before_commit()
 
     async def bump(self, cells: Sequence[bytes], writer: bytes) -> None:
         self._pass("bump")
@@ -73,7 +69,7 @@ class GatedStore:
         return await self._real.drop(keys)
 
     def close(self) -> None:
-        self._wire.close()
+        self._wires.close()
 
 
 class Shop:
@@ -129,63 +125,18 @@ def shops(pg_url: str, redis_url: str) -> Iterator[Callable[..., Shop]]:
         shop.close()
 
 
-class OwnRedis:
-    """A server that a test may stop, kill and start again; it dies with the test process."""
-
-    def __init__(self, program: Program, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
-        self._program, self._folder = program, folder
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self.start()
-
-    def start(self) -> None:
-        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder), "--save", ""]
-        self.process = subprocess.Popen(
-            [str(self._program.executable), *options],
-            env={**os.environ, **self._program.environment},
-            stdout=subprocess.DEVNULL,
-            preexec_fn=lambda: ctypes.CDLL(None).prctl(1, signal.SIGKILL),  # PR_SET_PDEATHSIG
-        )
-        until = time.monotonic() + 20
-        with redis.Redis(port=self.port) as client:
-            while True:
-                try:
-                    client.ping()
-                    return
-                except redis.ConnectionError:
-                    assert time.monotonic() < until, "Redis did not start"
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    def client(self) -> redis.Redis:
-        return redis.Redis(port=self.port)
-
-
 @pytest.fixture
-def own_redis(services: Any) -> Iterator[OwnRedis]:
-    place = locate(Service.REDIS)
-    if not isinstance(place, Program):
-        place = _program_beside(place)
+def own_redis(redis_program: Program) -> Iterator[OwnRedis]:
     with tempfile.TemporaryDirectory(prefix="perfkit-own-") as folder:
-        server = OwnRedis(place, Path(folder))
+        server = OwnRedis(redis_program, Path(folder))
         yield server
         server.kill()
 
 
-def _program_beside(place: Any) -> Program:
-    """A server of our own, although the environment names one that is not ours to kill."""
-    if isinstance(place, Missing):
-        pytest.skip(str(place))
-    variable = os.environ.pop(Service.VALKEY.variable, None)
-    try:
-        found = locate(Service.VALKEY)
-    finally:
-        if variable is not None:
-            os.environ[Service.VALKEY.variable] = variable
-    if not isinstance(found, Program):
-        pytest.skip(str(found))
-    return found
+@pytest.fixture
+def own_cluster(redis_program: Program) -> Iterator[OwnCluster]:
+    """Three masters, three replicas."""
+    with tempfile.TemporaryDirectory(prefix="perfkit-own-") as folder:
+        cluster = OwnCluster(redis_program, Path(folder))
+        yield cluster
+        cluster.kill()

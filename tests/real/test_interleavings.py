@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from perfkit.cache import Reason
+from perfkit.clock import SystemClock
 from tests.real.conftest import Bin
 
 LONG_S = 30
@@ -66,25 +67,12 @@ def test_a_read_between_mark_and_commit_gets_the_old_row_and_keeps_nothing(shops
     writer.write("old")
     shop.read()
     seen: list[str | None] = []
-    writer.store.before["mark"] = lambda: None
+    writer.store.before_commit = lambda: seen.append(shop.read())
 
-    real = writer.engine.dialect.do_commit
-    door = writer.engine.dialect
-    commit = door.__class__.do_commit
+    writer.write("new")
 
-    def before_commit(self, connection):
-        seen.append(shop.read())
-        commit(self, connection)
-
-    assert real is not commit
-    door.__class__.do_commit = before_commit
-    try:
-        writer.write("new")
-    finally:
-        door.__class__.do_commit = commit
-
-    assert shop.read() == "new"
-    assert set(seen) <= {"old"}
+    assert (seen, shop.read()) == (["old"], "new")
+    assert shop.cache.stats().unkept == {Reason.MARKED: 1}
 
 
 def test_the_first_of_two_writers_does_not_publish_for_the_second(shops):
@@ -234,6 +222,53 @@ def test_a_strict_commit_costs_one_round_trip_before_and_one_after(shops):
 
     shop.write("new")
     assert shop.store.commands == ["read", "mark", "bump"]
+
+
+def test_a_miss_costs_one_round_trip_before_the_load_and_one_after_it(shops):
+    """One more where a cell is not there; and one, with nothing kept, beside a writer."""
+    shop, writer = shops(), shops()
+    writer.write("old")
+
+    shop.read()
+    assert shop.store.commands == ["read", "ensure", "put"], "`*` has no cell yet"
+
+    shop.store.commands.clear()
+    writer.write("new")
+    shop.read()
+    assert shop.store.commands == ["read", "put"]
+
+    shop.store.commands.clear()
+    writer.store.before_commit = lambda: shop.read()
+    writer.write("newer")
+    assert shop.store.commands == ["read"]
+
+
+@pytest.mark.parametrize("minutes", [-600, -5, 5, 600])
+def test_a_process_whose_clock_is_wrong_asks_the_server_whether_a_mark_has_run_out(shops, redis_url, minutes):
+    """By its own clock an abandoned mark would end hours late, or hours early."""
+    shop, writer = shops(mark_hold=0.2), shops(mark_hold=0.2)
+    writer.write("old")
+    shop.store._real._clock = Skewed(minutes)
+    shop.read()
+    with redis.Redis.from_url(redis_url) as client:
+        seconds, micros = client.time()
+        live = b"d" + b"w" * 12 + b"%013d" % (seconds * 1000 + micros // 1000 + 60_000)
+        client.set("real:t:{bins}:bins#1", live)
+        assert [shop.read(), shop.read()] == ["old", "old"]
+        assert client.get("real:t:{bins}:bins#1") == live, "not our clock's to end"
+
+        client.set("real:t:{bins}:bins#1", b"d" + b"w" * 12 + b"%013d" % (seconds * 1000 - 1))
+        loads = shop.loads
+        shop.read()
+        assert (shop.read(), shop.loads) == ("old", loads + 1)
+
+
+class Skewed(SystemClock):
+    def __init__(self, minutes: int) -> None:
+        self._off_ms = minutes * 60_000
+
+    def wall_ms(self) -> int:
+        return super().wall_ms() + self._off_ms
 
 
 def test_one_command_makes_any_number_of_entries_out_of_date(shops, redis_url):

@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import redis
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ON_A_BARE_SYSTEM = """
@@ -65,6 +65,20 @@ def test_a_database_of_ones_own_is_new_and_has_the_extensions(pg_url, time):
     assert {"postgis", "btree_gist", "pg_stat_statements"} <= {name for (name,) in found}
     assert metres is not None
     assert metres[0] == pytest.approx(110_574, abs=1)
+
+
+@pytest.mark.parametrize("time", ["first", "second"])
+def test_a_mariadb_of_ones_own_is_new_and_has_transactions(mariadb_url, time):
+    """What the first test commits, the second does not see."""
+    engine = create_engine(mariadb_url.replace("mariadb:", "mariadb+pymysql:"))
+    with engine.connect() as connection:
+        connection.execute(text("CREATE TABLE committed (id int)"))
+        connection.execute(text("INSERT INTO committed VALUES (1)"))
+        connection.rollback()
+        found = connection.scalar(text("SELECT count(*) FROM committed"))
+    engine.dispose()
+
+    assert found == 0
 
 
 @pytest.mark.parametrize("time", ["first", "second"])

@@ -60,7 +60,7 @@ def hosting(program: Program, *options: str) -> Iterator[subprocess.Popen[str]]:
     )
     with process:
         assert process.stdout is not None
-        assert process.stdout.readline().startswith(("postgresql://", "redis://"))
+        assert process.stdout.readline().startswith(("postgresql://", "redis://", "mariadb://"))
         yield process
         process.kill()
 

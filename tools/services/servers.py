@@ -39,6 +39,12 @@ POSTGRES_OPTIONS = {
     "wal_level": "logical",
     "shared_preload_libraries": "pg_stat_statements",
 }
+MARIADB_OPTIONS = (
+    "--no-defaults",
+    "--innodb-log-file-size=16M",
+    "--innodb-data-file-path=ibdata1:8M:autoextend",
+    "--innodb-temp-data-file-path=ibtmp1:4M:autoextend",
+)
 
 
 class CannotStart(Exception):
@@ -66,12 +72,13 @@ def start(program: Program) -> Server:
     """A fresh and empty server.
 
     PostgreSQL: `postgresql://postgres@127.0.0.1:PORT/perfkit`, a superuser without password, a
-    database with `EXTENSIONS`. Redis and Valkey: `redis://127.0.0.1:PORT/0`.
+    database with `EXTENSIONS`. MariaDB: `mariadb://root@127.0.0.1:PORT/perfkit`, without password. Redis and
+    Valkey: `redis://127.0.0.1:PORT/0`.
 
     Raises:
         CannotStart: it ended, or did not answer within a minute.
     """
-    starts = _start_postgres if program.service is Service.POSTGRES else _start_redis
+    starts = {Service.POSTGRES: _start_postgres, Service.MARIADB: _start_mariadb}.get(program.service, _start_redis)
     for attempt in range(ATTEMPTS):
         folder, user = _folder(program.service)
         try:
@@ -97,6 +104,35 @@ def _start_postgres(program: Program, folder: Path, user: str | None) -> Server:
     guarded_by = _guarded(command, folder, environment, user, stop=signal.SIGQUIT)
     _wait(guarded_by, folder, lambda: _postmaster_is_ready(data / "postmaster.pid"))
     return Server(f"postgresql://postgres@127.0.0.1:{port}/{DATABASE}", guarded_by)
+
+
+def _start_mariadb(program: Program, folder: Path, user: str | None) -> Server:
+    data, port = folder / "data", _free_port()
+    data.mkdir()
+    if user is not None:
+        shutil.chown(data, user)
+    share = _share_of_mariadb(program.executable)
+    environment = _environment(program, folder)
+    options = [*MARIADB_OPTIONS, f"--datadir={data}", f"--tmpdir={folder}", f"--lc-messages-dir={share}"]
+    options.append(f"--character-sets-dir={share / 'charsets'}")
+    tables = next(share.glob("m*_system_tables.sql")).read_text()
+    # one statement ends at each semicolon that ends a line
+    text = f"CREATE DATABASE mysql;\nUSE mysql;\n{tables}\nCREATE DATABASE {DATABASE};\n"
+    _once([str(program.executable), *options, "--bootstrap"], environment, user, text)
+    serving = [f"--port={port}", "--bind-address=127.0.0.1", f"--socket={folder / 'socket'}", "--skip-grant-tables"]
+    serving += ["--innodb-flush-log-at-trx-commit=0", "--innodb-flush-method=nosync", "--innodb-doublewrite=0"]
+    guarded_by = _guarded([str(program.executable), *options, *serving], folder, environment, user, stop=signal.SIGKILL)
+    _wait(guarded_by, folder, lambda: _greets(port))
+    return Server(f"mariadb://root@127.0.0.1:{port}/{DATABASE}", guarded_by)
+
+
+def _share_of_mariadb(executable: Path) -> Path:
+    """The folder with its messages and the SQL of its own tables; its name differs by release."""
+    shares = (executable.parent.parent / "share" / name for name in ("mysql", "mariadb"))
+    found = next((share for share in shares if any(share.glob("m*_system_tables.sql"))), None)
+    if found is None:
+        raise CannotStart(f"the SQL of MariaDB's system tables is not beside {executable}")
+    return found
 
 
 def _start_redis(program: Program, folder: Path, user: str | None) -> Server:
@@ -133,7 +169,7 @@ def _free_port() -> int:
 
 
 def _once(command: list[str], environment: dict[str, str], user: str | None, text: str = "") -> None:
-    """Run a command of PostgreSQL to its end."""
+    """Run a command to its end."""
     who = guard.identity(user)
     done = subprocess.run(
         command,
@@ -189,6 +225,15 @@ def _postmaster_is_ready(pid_file: Path) -> bool:
     except FileNotFoundError:
         return False
     return len(lines) >= 8 and lines[7].strip() == "ready"
+
+
+def _greets(port: int) -> bool:
+    """MariaDB speaks first, and its greeting has its version in it."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+            return b"MariaDB" in connection.recv(128)
+    except OSError:
+        return False
 
 
 def _answers_ping(port: int) -> bool:

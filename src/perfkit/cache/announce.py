@@ -31,15 +31,10 @@ class Announcer:
         try:
             run_now(writer.mark())
         except CommitRefused:
-            if writer.announced is Announced.MARKED:
-                run_now(writer.bump())
+            self._count(writer.announced, True)
             raise
         return writer
 
     def after(self, writer: Writer, outcome: Outcome) -> None:
         """Bump, if it is certain what became of the commit."""
-        if outcome is Outcome.UNKNOWN:
-            writer.give_up()
-            self._count(writer.announced, False)
-        else:
-            self._count(writer.announced, run_now(writer.bump()))
+        self._count(writer.announced, run_now(writer.end(is_certain=outcome is not Outcome.UNKNOWN)))

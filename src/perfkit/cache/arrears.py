@@ -2,32 +2,54 @@
 
 A commit whose tags were not marked (the store was down, or the mode does not mark) and whose bump
 failed leaves old entries looking valid. This process knows: until the bump has gone through, its own
-reads go to the database, and each of them tries to settle first. Other processes see the old entries
-until then; that is what the modes without a mark, and `on_mark_failure="proceed"`, promise and no more.
+reads go to the database, and each of them tries to settle first; so does a thread, for a process that reads no more.
+Other processes see the old entries until then; that is what the modes without a mark, and
+`on_mark_failure="proceed"`, promise and no more.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from itertools import islice
 
 from perfkit.cache.cells import new_writer
 from perfkit.cache.store import Store
+from perfkit.errors import StoreDown, WouldSuspend
+from perfkit.waiting import run_now
 
 BATCH = 500
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 
 
 class Arrears:
-    """The cells that are owed a bump. Owns that set."""
+    """The cells that are owed a bump. Owns that set, and the thread that settles it while there is a `store`."""
 
     def __init__(self) -> None:
-        self._owed: dict[bytes, None] = {}
+        self._owed: dict[bytes, object] = {}
+        self._store: Store | None = None
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._left = threading.Event()
 
     def __bool__(self) -> bool:
         return bool(self._owed)
 
+    def use(self, store: Store) -> None:
+        """Settle by itself over `store`, which must be one that blocks."""
+        self._store, self._left = store, threading.Event()
+        self._begin()
+
+    def leave(self) -> None:
+        """Stop settling by itself."""
+        self._store = None
+        self._left.set()
+
     def add(self, cells: Sequence[bytes]) -> None:
+        debt = object()
         for cell in cells:
-            self._owed[cell] = None
+            self._owed[cell] = debt
+        self._begin()
 
     async def settle(self, store: Store) -> None:
         """Bump all that is owed.
@@ -35,12 +57,32 @@ class Arrears:
         Raises:
             StoreDown: some of it is owed still.
         """
-        while batch := list(self._owed)[:BATCH]:
-            # what is added again while we wait was changed again: taken out before, it stays in
-            for cell in batch:
-                self._owed.pop(cell, None)
+        while batch := list(islice(self._owed.copy().items(), BATCH)):
+            await store.bump([cell for cell, _ in batch], new_writer())
+            for cell, debt in batch:
+                # owed until it is paid, and what was added again while we waited was changed again
+                if self._owed.get(cell) is debt:
+                    self._owed.pop(cell, None)
+
+    def _begin(self) -> None:
+        with self._lock:
+            if self._owed and self._store is not None and (self._thread is None or not self._thread.is_alive()):
+                self._thread = threading.Thread(
+                    target=self._keep_trying, args=(self._store, self._left), name="perfkit-arrears", daemon=True
+                )
+                self._thread.start()
+
+    def _keep_trying(self, store: Store, left: threading.Event) -> None:
+        pause_s = FIRST_PAUSE_S
+        while not left.wait(pause_s):
             try:
-                await store.bump(batch, new_writer())
-            except BaseException:
-                self.add(batch)
-                raise
+                run_now(self.settle(store))
+            except StoreDown:
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+                continue
+            except WouldSuspend:
+                return  # a store of the user's own, for event loops only: readers settle
+            with self._lock:
+                if not self._owed:
+                    self._thread = None
+                    return

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, ParamSpec, TypeVar, overload
+from itertools import chain
+from typing import Any, Literal, ParamSpec, TypeVar, overload
 
-from sqlalchemy import Connection, Dialect, Engine, MetaData
+from sqlalchemy import Connection, Dialect, Engine, MetaData, Table
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_scoped_session
 from sqlalchemy.orm import Session, scoped_session
 
 from perfkit.cache.announce import Announcer
 from perfkit.cache.cached import Declared, cached, declared_by, refresh_later, refresh_now
+from perfkit.cache.found import FoundRows
 from perfkit.cache.keys import digest
 from perfkit.cache.memory import MemoryStore
 from perfkit.cache.policy import Policy, Reason, milliseconds
@@ -24,15 +27,25 @@ from perfkit.cache.tags import TagSource, cell_key, tags_by_hand
 from perfkit.cache.write import Announced, Writer
 from perfkit.errors import CacheDeclarationError, StoreDown
 from perfkit.sqla.commits import around_commits
+from perfkit.sqla.idle import bound_idle
 from perfkit.sqla.sessions import announce_by_hand, carrier_in, database_name, engine_of, watch_sessions
 from perfkit.waiting import run_now
-from perfkit.wire import TIMEOUT_S, AsyncioWire, BlockingWire, Breaker, GreenletWire, check_url
+from perfkit.wire.addresses import check_url
+from perfkit.wire.wires import TIMEOUT_S, Wires, open_wires
 
 P = ParamSpec("P")
 R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
 
 AnySession = Session | AsyncSession | scoped_session[Any] | async_scoped_session[Any] | Connection | AsyncConnection
+
+_COMMITS: dict[Announced, Literal["marked", "unmarked", "refused"]] = {
+    Announced.MARKED: "marked",
+    Announced.UNMARKED: "unmarked",
+    Announced.REFUSED: "refused",
+}
+
+_log = logging.getLogger("perfkit.cache")
 
 CELL_TTL_MS = 3_600_000  # at least; a cell that outlives its entries costs bytes, one that dies first costs misses
 
@@ -42,7 +55,10 @@ class CacheStats:
     """What a cache has done in this process since it was made.
 
     `calls` is the sum of `hits`, `fills`, `shared` and `bypasses`. `unkept` and `odd` count reasons
-    beside those: loads that were not kept, entries that were not ours.
+    beside those: loads that were not kept, entries that were not ours. Of the commits that changed something,
+    `marked_commits` were announced beforehand, `unmarked_commits` only afterwards, and `refused_commits` not made;
+    of the first two, `unbumped_commits` could not be told to the store when they came back, or their outcome is not
+    known.
     """
 
     hits: int
@@ -53,6 +69,7 @@ class CacheStats:
     odd: dict[Reason, int]
     marked_commits: int
     unmarked_commits: int
+    refused_commits: int
     unbumped_commits: int
 
     @property
@@ -87,8 +104,8 @@ class Cache:
         self._runtime = Runtime(namespace, policy or Policy())
         self._declared: list[Declared] = []
         self._metadata: list[MetaData] = []
-        self._unwatch: dict[Dialect, Callable[[], None]] = {}
-        self._wires: tuple[BlockingWire, AsyncioWire] | None = None
+        self._unwatch: dict[Dialect, list[Callable[[], None]]] = {}
+        self._wires: Wires | None = None
         self._announcer = Announcer(self._writer, self._count_commit)
 
     # ---- declaring
@@ -96,14 +113,15 @@ class Cache:
     def query(
         self,
         *,
-        tags: TagSource | Sequence[TagSource],
+        tags: TagSource | FoundRows | Sequence[TagSource | FoundRows],
         ttl: float | timedelta | None = None,
         version: int | str = 0,
     ) -> Callable[[F], F]:
         """Decorate a function that reads the database; sync or async, also a method.
 
         `tags` names all that the result depends on: mapped classes, tables, table names (`"bins"`), rows
-        (`"bins#{bin_id}"`, the fields being parameters) or names of your own (`"board:{organization_id}"`).
+        (`"bins#{bin_id}"`, the fields being parameters), names of your own (`"board:{organization_id}"`), or
+        `rows(Bin, …)` for rows that only the result can name.
         `ttl` in seconds or as a timedelta is how long an entry lives at most; the policy's by default.
         `version` is part of the key: change it when something that the function calls has changed its result.
 
@@ -114,7 +132,7 @@ class Cache:
         Raises:
             CacheDeclarationError: the function, a tag or the ttl cannot work as declared.
         """
-        sources = [tags] if isinstance(tags, str | type) or not isinstance(tags, Sequence) else list(tags)
+        sources = [tags] if isinstance(tags, str | type | Table | FoundRows) else list(tags)
         if not sources and self._runtime.policy.mode != "ttl":
             raise CacheDeclarationError("tags=(): name what the result depends on, or no write will ever renew it.")
         ttl_ms = self._runtime.policy.ttl_ms if ttl is None else milliseconds("ttl", ttl)
@@ -139,7 +157,8 @@ class Cache:
         """Say where entries live. Does no I/O: a server that is down is found at the first call, and bypassed.
 
         `to` is `"memory://"` (this process, and only it), `"redis://…"`, `"rediss://…"` or `"unix://…"` for
-        Redis and Valkey, or a store of your own. `timeout_s` is how long one command may take.
+        Redis and Valkey, `"redis+cluster://host:port,host:port"` for a cluster by any of its nodes, or a store of
+        your own. `timeout_s` is how long one command may take.
 
         Raises:
             CacheDeclarationError: connected already, or no such place.
@@ -155,14 +174,13 @@ class Cache:
             self._runtime.use(blocking=store, suspending=store, greenlet=store)
         else:
             check_url(to)
-            breaker = Breaker()
-            wires = BlockingWire(to, breaker, timeout_s=timeout_s), AsyncioWire(to, breaker, timeout_s=timeout_s)
+            wires = open_wires(to, timeout_s=timeout_s)
             longest_ms = max([self._runtime.policy.ttl_ms, *(declared.ttl_ms for declared in self._declared)])
-            cell_ttl_ms = max(CELL_TTL_MS, 2 * longest_ms)
+            cell_ttl_ms, hold_ms = max(CELL_TTL_MS, 2 * longest_ms), self._runtime.policy.mark_hold_ms
             self._runtime.use(
-                blocking=RedisStore(wires[0], cell_ttl_ms=cell_ttl_ms),
-                suspending=RedisStore(wires[1], cell_ttl_ms=cell_ttl_ms),
-                greenlet=RedisStore(GreenletWire(wires[1]), cell_ttl_ms=cell_ttl_ms),
+                blocking=RedisStore(wires.blocking, cell_ttl_ms=cell_ttl_ms, hold_ms=hold_ms),
+                suspending=RedisStore(wires.suspending, cell_ttl_ms=cell_ttl_ms, hold_ms=hold_ms),
+                greenlet=RedisStore(wires.greenlet, cell_ttl_ms=cell_ttl_ms, hold_ms=hold_ms),
             )
             self._wires = wires
 
@@ -191,15 +209,18 @@ class Cache:
             declared.dependencies.check(known)
         self._metadata = known
         watch_sessions()
-        self._unwatch[sync_engine.dialect] = around_commits(sync_engine, self._announcer.before, self._announcer.after)
+        take_away = [around_commits(sync_engine, self._announcer.before, self._announcer.after)]
+        if self._runtime.policy.mode == "strict":
+            limit_ms = self._runtime.policy.idle_timeout_ms
+            take_away.append(bound_idle(sync_engine, limit_ms=limit_ms, tell=self._judge_idle_limit))
+        self._unwatch[sync_engine.dialect] = take_away
         self._runtime.watched[sync_engine.dialect] = digest(database or database_name(sync_engine))
 
     def unwatch(self, engine: Engine | AsyncEngine) -> None:
         """Stop seeing the commits of `engine`; its sessions are answered by the database from now on."""
         dialect = engine_of(engine).dialect
-        take_away = self._unwatch.pop(dialect, None)
         self._runtime.watched.pop(dialect, None)
-        if take_away is not None:
+        for take_away in self._unwatch.pop(dialect, ()):
             take_away()
 
     def close(self) -> None:
@@ -211,7 +232,7 @@ class Cache:
         wires = self._wires
         self._disconnect()
         if wires is not None:
-            await wires[1].aclose()
+            await wires.aclose()
 
     def ping(self) -> None:
         """Returns when the store answers; for readiness checks.
@@ -314,20 +335,35 @@ class Cache:
             odd=by_reason("odd"),
             marked_commits=one("marked"),
             unmarked_commits=one("unmarked"),
+            refused_commits=one("refused"),
             unbumped_commits=one("unbumped"),
         )
 
     # ---- inside
 
     def _disconnect(self) -> None:
-        for take_away in self._unwatch.values():
+        for take_away in chain(*self._unwatch.values()):
             take_away()
         self._unwatch.clear()
         self._runtime.watched.clear()
         if self._wires is not None:
-            self._wires[0].close()
+            self._wires.close()
         self._wires = None
         self._runtime.leave()
+
+    def _judge_idle_limit(self, name: str, found_ms: int) -> None:
+        policy = self._runtime.policy
+        if 0 < found_ms <= policy.mark_hold_ms / 2:
+            return
+        _log.warning(
+            "cache %r: %s is %s, so a process that is stopped between its mark and its COMMIT for longer than "
+            "mark_hold (%.1f s) would commit unmarked when it goes on. Give Policy(idle_timeout=…), or set it in the "
+            "database to at most half of mark_hold.",
+            self._runtime.namespace,
+            name,
+            f"{found_ms / 1000:g} s" if found_ms else "off",
+            policy.mark_hold_ms / 1000,
+        )
 
     def _store(self, *, suspending: bool) -> Store:
         ports = self._runtime.ports(suspending=suspending)
@@ -355,6 +391,6 @@ class Cache:
         return Writer(cells, policy=self._runtime.policy, store=store, arrears=self._runtime.arrears)
 
     def _count_commit(self, announced: Announced, bumped: bool) -> None:
-        self._runtime.totals.add(("marked" if announced is Announced.MARKED else "unmarked", None))
+        self._runtime.totals.add((_COMMITS[announced], None))
         if not bumped:
             self._runtime.totals.add(("unbumped", None))

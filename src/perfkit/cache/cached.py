@@ -8,21 +8,34 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import cached_property, wraps
 from types import SimpleNamespace
 from typing import Any, TypeVar, cast, get_type_hints
 
 from perfkit.cache.fill import concerns, database_of, unfit_to_keep, unfit_to_read, wrote
+from perfkit.cache.found import Finder, FoundRows
 from perfkit.cache.keys import KeyMaker, closes_over_the_same, is_carried
 from perfkit.cache.policy import Reason
-from perfkit.cache.read import Filled, Hit, Ports, Question, judge, read, refill
+from perfkit.cache.read import (
+    NOTHING,
+    Filled,
+    Hit,
+    Named,
+    Ports,
+    Question,
+    asked_first,
+    expected_by,
+    judge,
+    read,
+    refill,
+)
 from perfkit.cache.runtime import Runtime
 from perfkit.cache.tags import Dependencies, TagSource, cell_key
 from perfkit.codec import Codec, shape_of, types_in
 from perfkit.errors import CacheDeclarationError
 from perfkit.sqla.changes import Changes, seeing_changes
-from perfkit.sqla.sessions import Carrier, carrier_in
+from perfkit.sqla.sessions import Carrier, carrier_in, reads_uncommitted
 from perfkit.waiting import blocks_a_loop, run_now
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -38,7 +51,7 @@ class Declared:
         function: Callable[..., Any],
         runtime: Runtime,
         *,
-        tags: Iterable[TagSource],
+        tags: Sequence[TagSource | FoundRows],
         ttl_ms: int,
         version: int | str,
     ) -> None:
@@ -46,10 +59,13 @@ class Declared:
         self.runtime = runtime
         self.suspends = inspect.iscoroutinefunction(function)
         self.keys = KeyMaker(function)
-        self.dependencies = Dependencies(tags, self.keys.parameters, self.keys.name)
+        known = [tag for tag in tags if not isinstance(tag, FoundRows)]
+        found = [tag for tag in tags if isinstance(tag, FoundRows)]
+        self.dependencies = Dependencies(known, self.keys.parameters, self.keys.name)
+        self.finder = Finder(found, runtime.namespace, self.keys.name) if found else None
         self.ttl_ms = ttl_ms
         self._version = version
-        self._fixed: tuple[tuple[bytes, ...], tuple[bytes, ...]] | None = None
+        self._fixed: Named | None = None
         self._warned = False
 
     def is_twin_of(self, other: Declared) -> bool:
@@ -70,7 +86,7 @@ class Declared:
 
     @cached_property
     def families(self) -> frozenset[str]:
-        return self.dependencies.families()
+        return self.dependencies.families().union(self.finder.families if self.finder else ())
 
     def ask(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, refresh: bool = False) -> Hit | Call | Reason:
         """A hit that needed no waiting; or what a protocol run needs; or why the function is called without one.
@@ -98,7 +114,8 @@ class Declared:
             if not self.suspends and not self._warned and blocks_a_loop():
                 self._warn()
         elif not refresh and not ports.arrears:
-            found = judge(question, ports.instant.read_now((question.key, *question.cells)), self.codec)
+            expected = expected_by(question)
+            found = judge(question, expected, ports.instant.read_now(asked_first(question, expected)), self.codec)
             if isinstance(found, Hit):
                 return found
         return Call(self, args, kwargs, carriers, question, ports)
@@ -117,22 +134,28 @@ class Declared:
 
     def _database(self, carriers: Sequence[Carrier]) -> str | Reason:
         watched = self.runtime.watched
-        return database_of(carriers, self.dependencies.tables, watched) if watched else Reason.NOT_WATCHED
+        if not watched:
+            return Reason.NOT_WATCHED
+        tables = self.dependencies.tables if self.finder is None else [*self.dependencies.tables, *self.finder.tables]
+        return database_of(carriers, tables, watched)
 
     def _question(self, values: Sequence[Any], database: str) -> Question:
         key = f"{self.prefix}{database}:{self.keys.text_of(values)}".encode(errors="surrogatepass")
-        tags, cells = self._fixed or self._tags_and_cells(values)
-        return Question(key, tags, cells, self.ttl_ms, self.runtime.policy.max_bytes)
+        known = self._fixed or self._known(values)
+        max_bytes = self.runtime.policy.max_bytes
+        if self.finder is None or not known.tags:
+            return Question(key, known, self.ttl_ms, max_bytes)
+        return Question(key, known, self.ttl_ms, max_bytes, self.finder.guards, self.finder)
 
-    def _tags_and_cells(self, values: Sequence[Any]) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+    def _known(self, values: Sequence[Any]) -> Named:
         if self.runtime.policy.mode == "ttl":
-            self._fixed = (), ()
-            return self._fixed
+            self._fixed = NOTHING
+            return NOTHING
         tags = self.dependencies.of(dict(zip(self.keys.parameters, values, strict=True)))
-        found = tuple(tag.encode() for tag in tags), tuple(cell_key(self.runtime.namespace, tag) for tag in tags)
+        known = Named(tuple(tag.encode() for tag in tags), tuple(cell_key(self.runtime.namespace, tag) for tag in tags))
         if self.dependencies.are_fixed:
-            self._fixed = found
-        return found
+            self._fixed = known
+        return known
 
     @cached_property
     def _result(self) -> object:
@@ -205,12 +228,14 @@ class Call:
         families = self._declared.families
         if self._unfit is not None:
             return self._unfit
+        if any(reads_uncommitted(each) for each in self._carriers):
+            return Reason.DIRTY_READS
         uncommitted = any(concerns(changes, families) for changes in self._seen)
         return Reason.LOADER_WROTE if uncommitted or any(wrote(each, families) for each in self._carriers) else None
 
 
 def cached(
-    function: F, runtime: Runtime, *, tags: Iterable[TagSource], ttl_ms: int, version: int | str
+    function: F, runtime: Runtime, *, tags: Sequence[TagSource | FoundRows], ttl_ms: int, version: int | str
 ) -> tuple[F, Declared]:
     """`function`, remembered, and what is known of it. A classmethod or staticmethod is cached inside."""
     if isinstance(function, classmethod | staticmethod):

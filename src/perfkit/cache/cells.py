@@ -24,6 +24,7 @@ Version = NewType("Version", bytes)
 CLEAN, DIRTY = b"c", b"d"
 NONCE_BYTES = 9  # a new nonce equals a remembered one with odds of 2**-72
 WRITER_BYTES, DEADLINE_DIGITS = 12, 13
+SLACK_MS = 1000  # by which two clocks may differ without one of them being called wrong
 _MARK_BYTES = WRITER_BYTES + DEADLINE_DIGITS
 
 
@@ -66,9 +67,20 @@ def ensured(cell: bytes | None, now_ms: int) -> bytes:
     return fresh()
 
 
+def is_dirty(cell: bytes | None) -> bool:
+    """True while a writer is in flight, or has not been heard of since."""
+    return cell is not None and cell.startswith(DIRTY)
+
+
 def is_overdue(cell: bytes, now_ms: int) -> bool:
     """True for a dirty cell whose deadlines have all passed: its writers died, or their outcome is not known."""
     return cell.startswith(DIRTY) and not _others(cell, b"", now_ms)
+
+
+def looks_overdue(cell: bytes, now_ms: int, hold_ms: int) -> bool:
+    """The same by a clock that may be wrong, which shows where a deadline is further away than any mark holds."""
+    latest_ms = now_ms + hold_ms + SLACK_MS
+    return cell.startswith(DIRTY) and not any(now_ms < _deadline(mark) <= latest_ms for mark in _marks(cell))
 
 
 def _others(cell: bytes | None, me: bytes, now_ms: int) -> bytes:

@@ -7,7 +7,7 @@ Whoever can write to the store can write anything here, so nothing is believed b
 
 from __future__ import annotations
 
-from typing import cast
+from typing import NamedTuple, cast
 
 import msgpack
 
@@ -22,17 +22,25 @@ def seal(payload: bytes, tags: tuple[bytes, ...], versions: tuple[Version, ...])
     return cast(bytes, msgpack.packb((FORMAT, payload, versions, tags)))
 
 
-def payload_of(raw: bytes, tags: tuple[bytes, ...], versions: tuple[Version | None, ...]) -> bytes | None:
-    """The payload, if `raw` was stored under these versions of these tags; else None.
+class Entry(NamedTuple):
+    """What was stored: bytes of a value, and the versions that the tags it depends on had."""
+
+    payload: bytes
+    versions: tuple[Version, ...]
+    tags: tuple[bytes, ...]
+
+
+def unseal(raw: bytes) -> Entry:
+    """The entry in `raw`.
 
     Raises:
         Unreadable: `raw` is not an entry at all.
     """
     try:
-        form, payload, its_versions, its_tags = msgpack.unpackb(raw, use_list=False)
-        if form != FORMAT or its_versions != versions or its_tags != tags or type(payload) is not bytes:
-            return None
+        form, payload, versions, tags = msgpack.unpackb(raw, use_list=False)
+        if form == FORMAT and type(payload) is bytes and type(versions) is type(tags) is tuple:
+            return Entry(payload, versions, tags)
     except Exception as strange:
         # anything may stand in a store, and msgpack names no common base for what it raises
         raise Unreadable(f"an entry of {len(raw)} bytes is not one of ours: {strange}") from strange
-    return payload
+    raise Unreadable(f"an entry of {len(raw)} bytes has another format")

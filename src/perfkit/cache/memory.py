@@ -40,16 +40,16 @@ class MemoryStore:
 
     def read_now(self, keys: Sequence[bytes]) -> Seen:
         with self._lock:
-            return Seen([self._get(key) for key in keys], self._epoch)
+            return Seen([self._get(key) for key in keys], [self._epoch] * len(keys))
 
     async def ensure(self, cells: Sequence[bytes]) -> Seen:
         now_ms = self._now_ms()
         with self._lock:
             for cell in cells:
                 self._set_cell(cell, cell_states.ensured(self._cells.get(cell), now_ms))
-            values: list[bytes | None] = [self._cells[cell] for cell in cells]
+            values = [self._cells[cell] for cell in cells]
             self._shrink()
-            return Seen(values, self._epoch)
+            return Seen(values, [self._epoch] * len(values))
 
     async def put(self, key: bytes, entry: bytes, ttl_ms: int) -> None:
         with self._lock:

@@ -28,6 +28,11 @@ class Policy:
         Strict only: seconds or timedelta for which a writer's mark keeps readers at the database when the writer
         never reports back (it was killed, or the outcome of its COMMIT is unknown). Must exceed the longest
         time between COMMIT being sent and the change being visible.
+    idle_timeout
+        Strict only, PostgreSQL and MariaDB: seconds or timedelta after which the database ends a transaction that is
+        idle, set on every connection of a watched engine. A process that is stopped between its mark and its COMMIT
+        for longer than `mark_hold` can then commit nothing when it goes on. At most half of `mark_hold`. None leaves
+        the database's own setting, looks at it once, and logs a warning if that does not bound it.
     on_mark_failure
         Strict only: `"proceed"` commits although the store did not take the mark (counted; the promise is
         `committed` then); `"veto"` refuses the commit with `CommitRefused`.
@@ -45,6 +50,7 @@ class Policy:
     mode: Mode = "strict"
     ttl: float | timedelta = 300.0
     mark_hold: float | timedelta = 10.0
+    idle_timeout: float | timedelta | None = None
     on_mark_failure: Literal["proceed", "veto"] = "proceed"
     max_bytes: int = 4 * 1024 * 1024
 
@@ -57,6 +63,11 @@ class Policy:
             raise CacheDeclarationError(f"max_bytes={self.max_bytes!r}: must be above 0.")
         milliseconds("ttl", self.ttl)
         milliseconds("mark_hold", self.mark_hold)
+        if self.idle_timeout_ms is not None and self.idle_timeout_ms > self.mark_hold_ms / 2:
+            raise CacheDeclarationError(
+                f"idle_timeout={self.idle_timeout!r}: must be at most half of mark_hold={self.mark_hold!r}; the other "
+                f"half is for COMMIT itself."
+            )
 
     @property
     def ttl_ms(self) -> int:
@@ -65,6 +76,10 @@ class Policy:
     @property
     def mark_hold_ms(self) -> int:
         return milliseconds("mark_hold", self.mark_hold)
+
+    @property
+    def idle_timeout_ms(self) -> int | None:
+        return None if self.idle_timeout is None else milliseconds("idle_timeout", self.idle_timeout)
 
 
 def milliseconds(option: str, duration: float | timedelta) -> int:
@@ -94,9 +109,11 @@ class Reason(Enum):
     UNSETTLED = "an earlier commit could not be told to the store yet"
     OWN_WRITES = "the session's transaction has written, or is about to write, what the function reads"
     SNAPSHOT = "the session's transaction reads from a snapshot (REPEATABLE READ or SERIALIZABLE)"
+    DIRTY_READS = "the session's transaction reads what others have not committed (READ UNCOMMITTED)"
     IDENTITY_MAP = "the session already holds entities of these tables, and would return them as it holds them"
     MARKED = "a writer was between its mark and its bump"
     LOADER_WROTE = "the function itself wrote, or read in a transaction that had written"
     TOO_LARGE = "the packed result exceeds the policy's max_bytes"
     UNREADABLE = "the entry's bytes were not ours, or not of this shape"
+    OVERTAKEN = "a writer changed the table while it was being found out on which of its rows the result depends"
     NOT_JOINED = "the load of another caller failed, or waiting for it would not have ended"

@@ -1,65 +1,107 @@
-"""RedisStore: the store's operations as commands to Redis or Valkey, over any wire."""
+"""RedisStore: the store's operations as commands to Redis or Valkey, one server or a cluster, over any wire."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 
-from perfkit.cache.cells import fresh, is_overdue
+from perfkit.cache.cells import fresh, looks_overdue
 from perfkit.cache.store import Seen
 from perfkit.clock import SYSTEM, Clock
 from perfkit.errors import StoreDown
-from perfkit.wire import Answer, NoScript, Wire, Word
+from perfkit.wire.answers import Answer, Command, NoScript, Parted, Word
+from perfkit.wire.wires import Wire
 
 _SCRIPTS = {
     name: (files("perfkit.cache") / "scripts" / f"{name}.lua").read_bytes() for name in ("ensure", "mark", "bump")
 }
 _SHAS = {name: hashlib.sha1(script, usedforsecurity=False).hexdigest() for name, script in _SCRIPTS.items()}
 
+Keys = Sequence[bytes]
+
 
 class RedisStore:
-    """`Store` on one server. Holds no state but its wire."""
+    """`Store` on whatever the wire leads to. Holds no state but the wire."""
 
-    def __init__(self, wire: Wire, *, cell_ttl_ms: int, clock: Clock = SYSTEM) -> None:
+    def __init__(self, wire: Wire, *, cell_ttl_ms: int, hold_ms: int = 10_000, clock: Clock = SYSTEM) -> None:
         self._wire = wire
         self._clock = clock
-        self._cell_ttl_ms = cell_ttl_ms
+        self._cell_ttl_ms, self._hold_ms = cell_ttl_ms, hold_ms
 
-    async def read(self, keys: Sequence[bytes]) -> Seen:
-        answer = await self._wire.run("MGET", *keys)
-        seen = _seen(answer, len(keys))
+    async def read(self, keys: Keys) -> Seen:
+        seen = await self._values(keys, lambda group: ("MGET", *group))
         # By our own clock, which may be wrong: it only decides whether `ensure`,
         # which goes by the server's, is worth the round trip.
-        now_ms = self._clock.wall_ms()
-        return seen._replace(values=[None if v and is_overdue(v, now_ms) else v for v in seen.values])
+        now_ms, hold_ms = self._clock.wall_ms(), self._hold_ms
+        return seen._replace(values=[None if v and looks_overdue(v, now_ms, hold_ms) else v for v in seen.values])
 
-    async def ensure(self, cells: Sequence[bytes]) -> Seen:
-        answer = await self._script("ensure", cells, self._cell_ttl_ms, *[fresh() for _ in cells])
-        return _seen(answer, len(cells))
+    async def ensure(self, cells: Keys) -> Seen:
+        return await self._values(
+            cells, self._script("ensure", lambda group: [self._cell_ttl_ms, *[fresh() for _ in group]])
+        )
 
     async def put(self, key: bytes, entry: bytes, ttl_ms: int) -> None:
-        await self._wire.run("SET", key, entry, "PX", ttl_ms)
+        await self._wire.run(Command(key, ("SET", key, entry, "PX", ttl_ms)))
 
-    async def mark(self, cells: Sequence[bytes], writer: bytes, hold_ms: int) -> None:
-        await self._script("mark", cells, writer, hold_ms)
+    async def mark(self, cells: Keys, writer: bytes, hold_ms: int) -> None:
+        await self._each(cells, self._script("mark", lambda group: [writer, hold_ms]))
 
-    async def bump(self, cells: Sequence[bytes], writer: bytes) -> None:
-        await self._script("bump", cells, writer, self._cell_ttl_ms, *[fresh() for _ in cells])
+    async def bump(self, cells: Keys, writer: bytes) -> None:
+        await self._each(
+            cells, self._script("bump", lambda group: [writer, self._cell_ttl_ms, *[fresh() for _ in group]])
+        )
 
-    async def drop(self, keys: Sequence[bytes]) -> int:
-        answer = await self._wire.run("UNLINK", *keys)
-        return int(answer.value)
+    async def drop(self, keys: Keys) -> int:
+        return sum(int(answer.value) for _, answer in await self._each(keys, lambda group: ("UNLINK", *group)))
 
-    async def _script(self, name: str, cells: Sequence[bytes], *words: Word) -> Answer:
+    async def _values(self, keys: Keys, words: _Words) -> Seen:
+        """One value for each of `keys`, from commands that answer with a list."""
+        groups = self._wire.groups(keys)
+        if len(groups) == 1:  # one server, or one slot: this is a hit's way
+            try:
+                (answer,) = await self._wire.run(Command(keys[0], words(keys)))
+                return Seen(_list_in(answer, len(keys)), [answer.epoch] * len(keys))
+            except (Parted, NoScript):
+                pass
+        answers = await self._each(keys, words)
+        found: dict[bytes, tuple[bytes | None, bytes]] = {}
+        for group, answer in answers:
+            for key, value in zip(group, _list_in(answer, len(group)), strict=True):
+                found[key] = value, answer.epoch
+        values, epochs = zip(*(found[key] for key in keys), strict=True)
+        return Seen(values, epochs)
+
+    async def _each(self, keys: Keys, words: _Words) -> list[tuple[Keys, Answer]]:
+        """The answers to one command for each group of `keys`; for each key alone, while its slot is moving."""
+        groups = self._wire.groups(keys)
         try:
-            return await self._wire.run("EVALSHA", _SHAS[name], len(cells), *cells, *words)
+            return await self._ask(groups, words)
+        except Parted:
+            return await self._ask([[key] for key in keys], words)
+
+    async def _ask(self, groups: Sequence[Keys], words: _Words) -> list[tuple[Keys, Answer]]:
+        try:
+            answers = await self._wire.run(*[Command(group[0], words(group)) for group in groups])
         except NoScript:
-            return await self._wire.run("EVAL", _SCRIPTS[name], len(cells), *cells, *words)
+            # by its text, which the server then remembers
+            answers = await self._wire.run(*[Command(group[0], _in_full(words(group))) for group in groups])
+        return list(zip(groups, answers, strict=True))
+
+    def _script(self, name: str, arguments: Callable[[Keys], list[Word]]) -> _Words:
+        return lambda group: ("EVALSHA", _SHAS[name], len(group), *group, *arguments(group))
 
 
-def _seen(answer: Answer, count: int) -> Seen:
+_Words = Callable[[Keys], tuple[Word, ...]]
+
+
+def _in_full(words: tuple[Word, ...]) -> tuple[Word, ...]:
+    name = next(name for name, sha in _SHAS.items() if sha == words[1])
+    return ("EVAL", _SCRIPTS[name], *words[2:])
+
+
+def _list_in(answer: Answer, count: int) -> list[bytes | None]:
     values = answer.value
     if not isinstance(values, list) or len(values) != count or not all(v is None or type(v) is bytes for v in values):
         raise StoreDown(f"the store answered {str(values)[:80]!r} where {count} values were asked for")
-    return Seen(values, answer.epoch)
+    return values

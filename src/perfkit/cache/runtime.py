@@ -17,7 +17,8 @@ from perfkit.sqla.private import in_greenlet
 from perfkit.waiting import Blocking, InGreenlet, Suspending
 
 Total = tuple[
-    Literal["hit", "fill", "shared", "bypass", "unkept", "odd", "marked", "unmarked", "unbumped"], Reason | None
+    Literal["hit", "fill", "shared", "bypass", "unkept", "odd", "marked", "unmarked", "refused", "unbumped"],
+    Reason | None,
 ]
 
 _off: ContextVar[frozenset[int]] = ContextVar("perfkit_cache_off", default=frozenset())
@@ -40,6 +41,7 @@ class Runtime:
 
     def use(self, *, blocking: Store, suspending: Store, greenlet: Store) -> None:
         """Connect: a store for each way to wait."""
+        self.arrears.use(blocking)
         instant = blocking if isinstance(blocking, InstantStore) else None
         self._ports = (
             Ports(blocking, Blocking(), self._flights, self.arrears, instant),
@@ -50,6 +52,7 @@ class Runtime:
     def leave(self) -> None:
         """Disconnect."""
         self._ports = None
+        self.arrears.leave()
 
     def ports(self, *, suspending: bool) -> Ports | None:
         """What a caller of this kind waits on; None while not connected."""

@@ -7,10 +7,10 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 
 class Seen(NamedTuple):
-    """What a store held, and the epoch of the life in which it said so."""
+    """What a store held under each key, and for each the epoch of the server's life in which it said so."""
 
-    values: list[bytes | None]
-    epoch: bytes
+    values: Sequence[bytes | None]
+    epochs: Sequence[bytes]
 
 
 @runtime_checkable

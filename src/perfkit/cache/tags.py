@@ -93,14 +93,22 @@ def tables_of(source: type | Table) -> tuple[str, ...]:
     Raises:
         UnknownTag: it is neither.
     """
+    return tuple(sorted({table.name for table in mapped_tables(source)}))
+
+
+def mapped_tables(source: type | Table) -> tuple[Table, ...]:
+    """The tables of `tables_of` themselves.
+
+    Raises:
+        UnknownTag: it is neither a mapped class nor a `Table`.
+    """
     if isinstance(source, Table):
-        return (source.name,)
+        return (source,)
     try:
         mapper: Mapper[Any] = inspect_mapped(source).mapper
     except (NoInspectionAvailable, AttributeError):
         raise UnknownTag(f"tag {source!r}: give a mapped class, a Table or a string.") from None
-    names = {t.name for m in mapper.self_and_descendants for t in m.tables if isinstance(t, Table)}
-    return tuple(sorted(names))
+    return tuple(dict.fromkeys(t for m in mapper.self_and_descendants for t in m.tables if isinstance(t, Table)))
 
 
 class Dependencies:

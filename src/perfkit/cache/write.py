@@ -10,12 +10,13 @@ bump. The commit may become visible later, and a new version now would let a rea
 it. The mark stands until its deadline instead, which must lie after the last moment at which the commit
 can become visible.
 
-This file knows no client, loop, thread or session. Proof: tests/protocol/test_interleavings.py.
+This file knows no client, loop, thread or session. Proof: tests/protocol/.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from enum import Enum
 
 from perfkit.cache.arrears import Arrears
@@ -31,6 +32,7 @@ class Announced(Enum):
 
     NOT_YET = "not announced"
     MARKED = "marked"
+    REFUSED = "the commit was refused"
     UNMARKED = "the store could not be told before the commit, or the mode does not ask for it"
 
 
@@ -50,7 +52,8 @@ class Writer:
 
         Raises:
             CommitRefused: COMMIT must not be sent: the store was not reached and the policy vetoes, or so
-                much time has gone by that the mark may be over before the commit is visible.
+                much time has gone by that the mark may be over before the commit is visible. What was marked is
+                taken back.
         """
         if self._policy.mode != "strict":
             self.announced = Announced.UNMARKED
@@ -60,6 +63,8 @@ class Writer:
             await self._store.mark(self.cells, self._name, self._policy.mark_hold_ms)
         except StoreDown as down:
             if self._policy.on_mark_failure == "veto":
+                self.announced = Announced.REFUSED
+                await self._take_back()  # of several servers, one may have taken it
                 raise CommitRefused(
                     f"the cache could not be told of this commit ({down}), and on_mark_failure is 'veto': nothing was "
                     f"committed. Try again, or choose 'proceed'."
@@ -68,11 +73,20 @@ class Writer:
             return
         self.announced = Announced.MARKED
         took_ms = (self._clock.monotonic() - started) * 1000
-        if took_ms > self._policy.mark_hold_ms / 2:
+        if self._is_too_old(took_ms):
+            self.announced = Announced.REFUSED
+            await self._take_back()
             raise CommitRefused(
                 f"marking took {took_ms:.0f} ms of the {self._policy.mark_hold_ms} ms that a mark holds: nothing was "
                 f"committed. Look at the store's latency, or raise mark_hold."
             )
+
+    async def end(self, *, is_certain: bool) -> bool:
+        """The COMMIT has come back; whether the cells have their new versions. `is_certain`: of what became of it."""
+        if is_certain:
+            return await self.bump()
+        self.give_up()
+        return False
 
     async def bump(self) -> bool:
         """Give the cells their new versions; whether the store took them. The outcome must be certain.
@@ -88,6 +102,14 @@ class Writer:
             self.give_up()  # cancelled while it waited for the answer
             raise
         return True
+
+    def _is_too_old(self, mark_ms: float) -> bool:
+        # the other half of the hold is for COMMIT to become visible in
+        return mark_ms > self._policy.mark_hold_ms / 2
+
+    async def _take_back(self) -> None:
+        with suppress(StoreDown):  # then it runs out by itself
+            await self._store.bump(self.cells, self._name)
 
     def give_up(self) -> None:
         """The outcome is not certain: leave the mark to its deadline. Without a mark, a bump is owed."""

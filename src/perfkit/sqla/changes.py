@@ -24,14 +24,15 @@ from perfkit.sqla.statements import Key, Writes, writes_of
 
 MAX_ROWS = 256  # of one table and transaction; beyond, the table is noted in bulk: a mark names each row
 
-_INFO = "perfkit.changes"
+_INFO, _ISOLATED = "perfkit.changes", "perfkit.isolated"
+_COMMIT_BY_THEMSELVES = frozenset({"mysql", "mariadb"})
 _observers: ContextVar[tuple[list[Changes], ...]] = ContextVar("perfkit_observers", default=())
 
 
 class Changes:
     """The notes of one transaction. Grows only."""
 
-    __slots__ = ("bulk", "by_hand", "commits", "early", "everything", "rows", "undecided")
+    __slots__ = ("bulk", "by_hand", "commits", "early", "everything", "may_commit", "rows", "undecided")
 
     def __init__(self) -> None:
         self.rows: dict[str, set[str]] = {}
@@ -39,6 +40,7 @@ class Changes:
         self.everything = False
         self.by_hand: set[str] = set()
         self.commits = False  # a COMMIT was executed as a statement
+        self.may_commit = False  # the statement at hand ends the transaction before it, or may do so
         self.early = False  # noted before their transaction began
         # tables of an INSERT whose rows the database has yet to name
         self.undecided: set[str] = set()
@@ -53,6 +55,8 @@ class Changes:
         """Note what a statement is about to do."""
         self.everything = self.everything or writes.everything
         self.commits = self.commits or writes.commits
+        # DDL, and whatever we cannot read, may commit by itself in MariaDB
+        self.may_commit = dialect in _COMMIT_BY_THEMSELVES and (writes.begins or writes.everything)
         for write in writes.tables:
             keys = write.keys_in(parameters)
             if keys is None and write.inserts:
@@ -97,6 +101,17 @@ def take(info: dict[Any, Any]) -> Changes | None:
     return found
 
 
+def is_isolated_by_hand(info: dict[Any, Any]) -> bool:
+    """Whether SQL has set an isolation level on the connection, of which SQLAlchemy does not know."""
+    return _ISOLATED in info
+
+
+def put_back(info: dict[Any, Any], changes: Changes) -> None:
+    """They are still to come, although SQLAlchemy will begin anew."""
+    changes.early = True
+    info[_INFO] = changes
+
+
 @contextmanager
 def seeing_changes() -> Iterator[list[Changes]]:
     """The notes of every transaction in which this context runs a statement, if it has written by then.
@@ -119,6 +134,7 @@ class Notes:
         self._listeners: list[tuple[str, Callable[..., Any]]] = [
             ("begin", _forget),
             ("begin_twophase", _forget),
+            ("rollback", _forget_all),
             ("savepoint", _begin_in_sqlite),
             ("before_cursor_execute", _before_cursor_execute),
             ("after_execute", _after_execute),
@@ -141,6 +157,10 @@ def _forget(connection: Connection, *_: Any) -> None:
         connection.info.pop(_INFO, None)
 
 
+def _forget_all(connection: Connection) -> None:
+    connection.info.pop(_INFO, None)
+
+
 def _begin_in_sqlite(connection: Connection, *_: Any) -> None:
     # sqlite3 begins at the first INSERT, UPDATE or DELETE. A SAVEPOINT before it is a transaction of its own, and its
     # RELEASE a commit that nobody hears of (tests/facts/test_sqlalchemy.py).
@@ -155,6 +175,8 @@ def _before_cursor_execute(
 ) -> None:
     writes = writes_of(context.compiled, sql)
     if writes:
+        if writes.isolates:
+            connection.info[_ISOLATED] = True
         given = getattr(context, "compiled_parameters", None) or ()
         changes_in(connection.info).note(writes, given, connection.dialect.name)
     observers = _observers.get()

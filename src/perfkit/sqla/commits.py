@@ -7,6 +7,7 @@ any more when `before` is called, and whatever it raises refuses the commit.
     COMMIT                    do_commit
     COMMIT PREPARED           do_commit_twophase: prepared data are invisible until then
     AUTOCOMMIT, text("COMMIT") around the statement itself
+    DDL and BEGIN in MariaDB  around the statement, which commits what was written before it, and at the COMMIT, too
     a SAVEPOINT's release     nothing: it commits nothing (Session.after_commit fires there, so it is not used)
 
 Proof: tests/facts/test_sqlalchemy.py.
@@ -21,7 +22,7 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Dialect, Engine, event
 
-from perfkit.sqla.changes import Changes, Notes, peek, take
+from perfkit.sqla.changes import Changes, Notes, changes_in, peek, put_back, take
 from perfkit.sqla.private import is_autocommit
 
 
@@ -85,18 +86,32 @@ class Door:
             dbapi_connection.info,
             commit=lambda: self._real[0](dbapi_connection),
             rollback=lambda: self._dialect.do_rollback(dbapi_connection),
+            # only SQLite leaves a transaction open when its COMMIT fails, and only its drivers have the attribute
+            is_open=lambda: getattr(dbapi_connection.driver_connection, "in_transaction", False) is True,
         )
 
-    def _do_commit_twophase(self, connection: Connection, *args: Any, **kwargs: Any) -> None:
+    def _do_commit_twophase(
+        self, connection: Connection, xid: Any, is_prepared: bool = True, recover: bool = False
+    ) -> None:
+        if recover:  # another connection wrote it, of a process that may be dead
+            changes_in(connection.info).everything = True
         self._around(
             connection.info,
-            commit=lambda: self._real[1](connection, *args, **kwargs),
-            rollback=lambda: self._dialect.do_rollback_twophase(connection, *args, **kwargs),
+            commit=lambda: self._real[1](connection, xid, is_prepared, recover),
+            rollback=lambda: self._dialect.do_rollback_twophase(connection, xid, is_prepared, recover),
         )
 
-    def _around(self, info: dict[Any, Any], *, commit: Callable[[], None], rollback: Callable[[], None]) -> None:
+    def _around(
+        self,
+        info: dict[Any, Any],
+        *,
+        commit: Callable[[], None],
+        rollback: Callable[[], None],
+        is_open: Callable[[], bool] = lambda: False,
+    ) -> None:
+        changes = take(info)
         try:
-            tokens = self._before(take(info))
+            tokens = self._before(changes)
         except BaseException:
             # SQLAlchemy takes the transaction for ended, whatever came of its COMMIT, and would give the connection
             # back to its pool with the changes still open (tests/cache/test_cached.py, veto).
@@ -105,6 +120,8 @@ class Door:
         try:
             commit()
         except BaseException as error:
+            if changes is not None and is_open():
+                put_back(info, changes)  # the next COMMIT may make them visible
             self._after(tokens, outcome_of(error))
             raise
         self._after(tokens, Outcome.COMMITTED)
@@ -132,8 +149,14 @@ class Door:
         self, connection: Connection, cursor: Any, sql: str, parameters: Any, context: Any, executemany: bool
     ) -> None:
         changes = peek(connection.info)
-        if changes and (changes.commits or is_autocommit(connection)):
+        if not changes:
+            return
+        if changes.commits or is_autocommit(connection):
             connection.info[_TOKENS] = self._before(take(connection.info))
+        elif changes.may_commit:  # if it does not, they are announced again at the COMMIT
+            changes.may_commit = False
+            changes.settle()
+            connection.info[_TOKENS] = self._before(changes)
 
     def _after_statement(
         self, connection: Connection, cursor: Any, sql: str, parameters: Any, context: Any, executemany: bool
@@ -173,10 +196,24 @@ def around_commits(engine: Engine, before: Before, after: After) -> Callable[[],
     return take_away
 
 
+# what servers say when a COMMIT has certainly come to nothing, beside an SQLSTATE
+_ABORTED_IN_SQLITE = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_CONSTRAINT")
+_ABORTED_IN_MARIADB = frozenset({1213, 1402, 1613, 1614})  # deadlock, and XA rolled back: at all, by time, by deadlock
+_DRIVERS_OF_MARIADB = frozenset({"pymysql", "aiomysql", "asyncmy", "MySQLdb", "mariadb", "mysql"})
+
+
 def outcome_of(error: BaseException) -> Outcome:
-    """ABORTED only if the server itself said so with an SQLSTATE; never for a broken or shut-down connection."""
+    """ABORTED only if the server itself said so for certain; never for a broken or shut-down connection."""
     for each in (error, error.__cause__, getattr(error, "orig", None)):
         state = getattr(each, "sqlstate", None)
         if isinstance(state, str) and len(state) == 5:
             return Outcome.UNKNOWN if state[:2] in ("08", "57") or state == "40003" else Outcome.ABORTED
+        if str(getattr(each, "sqlite_errorname", "")).startswith(_ABORTED_IN_SQLITE) or _is_mariadbs_no(each):
+            return Outcome.ABORTED
     return Outcome.UNKNOWN
+
+
+def _is_mariadbs_no(error: object) -> bool:
+    if not isinstance(error, Exception) or type(error).__module__.partition(".")[0] not in _DRIVERS_OF_MARIADB:
+        return False
+    return bool(error.args) and error.args[0] in _ABORTED_IN_MARIADB

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_scoped_session
 from sqlalchemy.orm import Session, scoped_session
 
-from perfkit.sqla.changes import Changes, changes_in, peek
+from perfkit.sqla.changes import Changes, changes_in, is_isolated_by_hand, peek
 from perfkit.sqla.private import engine_isolation, root_engine
 
 Carrier = Session | Connection
@@ -211,9 +211,23 @@ _LISTENERS: list[tuple[str, Callable[..., None]]] = [
 ]
 
 
-def _is_snapshot(connection: Connection) -> bool:
-    if connection.dialect.name == "sqlite":
-        return bool(getattr(connection.connection.driver_connection, "in_transaction", True))
+def reads_uncommitted(carrier: Carrier) -> bool:
+    """Whether its open transaction sees what others have not committed. In PostgreSQL none does, whatever it says."""
+    return any(
+        connection.dialect.name != "postgresql" and _level(connection) == "READ UNCOMMITTED"
+        for connection in connections_of(carrier)
+    )
+
+
+def _level(connection: Connection) -> str:
     level = connection.get_execution_options().get("isolation_level")
     level = level or engine_isolation(connection.dialect) or connection.default_isolation_level or ""
-    return str(level).replace("_", " ").upper() in _SNAPSHOTS
+    return str(level).replace("_", " ").upper()
+
+
+def _is_snapshot(connection: Connection) -> bool:
+    if is_isolated_by_hand(connection.info):
+        return True
+    if connection.dialect.name == "sqlite":
+        return bool(getattr(connection.connection.driver_connection, "in_transaction", True))
+    return _level(connection) in _SNAPSHOTS

@@ -60,19 +60,26 @@ def _listed(parameters: Mapping[str, Any], bind: str) -> list[object]:
 
 @dataclass(frozen=True, slots=True)
 class Writes:
-    """What one statement writes. `everything` when that cannot be known; `commits` when it is a COMMIT itself."""
+    """What one statement writes, or does to its transaction.
+
+    `everything` when what it writes cannot be known; `commits` when it is a COMMIT itself; `begins` when it begins a
+    transaction, which in MariaDB commits the one before; `isolates` when it sets an isolation level by itself.
+    """
 
     tables: tuple[TableWrite, ...] = ()
     everything: bool = False
     commits: bool = False
+    begins: bool = False
+    isolates: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.tables) or self.everything or self.commits
+        return bool(self.tables) or self.everything or self.commits or self.begins or self.isolates
 
 
 NOTHING = Writes()
 EVERYTHING = Writes(everything=True)
 COMMIT = Writes(commits=True)
+COMMIT_OF_ANOTHER = Writes(everything=True, commits=True)
 
 _seen: WeakKeyDictionary[Compiled, Writes] = WeakKeyDictionary()
 
@@ -217,6 +224,16 @@ _MODIFYING = re.compile(
     r"\b(?:INSERT\s+INTO|REPLACE\s+INTO|DELETE\s+FROM|MERGE\s+INTO|UPDATE\s+[^;()]+?\s+SET|TRUNCATE)\b", re.IGNORECASE
 )
 _INTO = re.compile(r"\bINTO\b", re.IGNORECASE)
+_PREPARED = re.compile(r"\bPREPARED\b", re.IGNORECASE)
+_BEGINNING = re.compile(
+    r"\s*(?:BEGIN|START\s+TRANSACTION|LOCK\s+TABLES?|UNLOCK\s+TABLES|SET\s+(?:@@)?(?:SESSION[\s.]+)?AUTOCOMMIT)\b",
+    re.IGNORECASE,
+)
+_ISOLATING = re.compile(
+    r"\s*(?:SET|BEGIN|START)\b.*(?:\bISOLATION\s+LEVEL\b|\bTRANSACTION\s+SNAPSHOT\b|\bCONSISTENT\s+SNAPSHOT\b"
+    r"|\bt(?:ransaction|x)_isolation\b)",
+    re.IGNORECASE | re.DOTALL,
+)
 _COMMITTING = re.compile(r"\s*(?:COMMIT|END)\b", re.IGNORECASE)
 
 
@@ -230,7 +247,11 @@ def _writes_of_text(sql: str) -> Writes:
     if not views[0]:
         return NOTHING
     if _COMMITTING.match(views[0]):
-        return COMMIT
+        return COMMIT_OF_ANOTHER if _PREPARED.search(views[0]) else COMMIT
+    begins = any(_BEGINNING.match(view) for view in views)
+    isolates = any(_ISOLATING.match(view) for view in views)
+    if begins or isolates:
+        return Writes(everything=not all(map(_only_reads, views)), begins=begins, isolates=isolates)
     return NOTHING if all(_only_reads(view) for view in views) else EVERYTHING
 
 

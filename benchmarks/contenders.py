@@ -1,0 +1,138 @@
+"""Four ways to cache one number of a row, each as its documentation says; for benchmarks/stale.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import redis
+from sqlalchemy import Engine, select, update
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from perfkit import Cache, Policy
+from perfkit.cache.policy import Mode
+
+TTL_S = 300
+MARK_HOLD_S = 1.0  # short, because one writer in twenty dies
+
+
+class Base(DeclarativeBase):
+    """The model of the stress."""
+
+
+class Row(Base):
+    """`n` counts its commits."""
+
+    __tablename__ = "rows"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    n: Mapped[int] = mapped_column(default=0)
+
+
+class Contender(Protocol):
+    """A cached read, and what a writer has to do."""
+
+    loads: int
+
+    def read(self, row_id: int) -> int: ...
+    def write(self, row_id: int) -> int:
+        """The new number, when everything is done that a writer does."""
+        ...
+
+
+class Perfkit:
+    """A decorator, and an engine that is watched."""
+
+    def __init__(self, engine: Engine, url: str, mode: Mode) -> None:
+        self.loads = 0
+        self._engine = engine
+        cache = Cache("stale", Policy(mode=mode, ttl=TTL_S, mark_hold=MARK_HOLD_S, idle_timeout=MARK_HOLD_S / 2))
+
+        @cache.query(tags="rows#{row_id}")
+        def number(session: Session, row_id: int) -> int:
+            self.loads += 1
+            return session.execute(select(Row.n).where(Row.id == row_id)).scalar_one()
+
+        self._number = number
+        cache.connect(url)
+        cache.watch(engine, Base.metadata, database="stale")
+
+    def read(self, row_id: int) -> int:
+        with Session(self._engine) as session:
+            return self._number(session, row_id)
+
+    def write(self, row_id: int) -> int:
+        return counted_up(self._engine, row_id)
+
+
+class Dogpile:
+    """`get_or_create` under a distributed lock, `delete` after the commit."""
+
+    def __init__(self, engine: Engine, url: str) -> None:
+        from dogpile.cache import make_region  # the tests run the others without it
+
+        self.loads = 0
+        self._engine = engine
+        self._region = make_region().configure(
+            "dogpile.cache.redis",
+            expiration_time=TTL_S,
+            arguments={"url": url, "distributed_lock": True, "lock_timeout": 5, "thread_local_lock": False},
+        )
+
+    def read(self, row_id: int) -> int:
+        def load() -> int:
+            self.loads += 1
+            return loaded(self._engine, row_id)
+
+        found: int = self._region.get_or_create(f"row:{row_id}", load)
+        return found
+
+    def write(self, row_id: int) -> int:
+        number = counted_up(self._engine, row_id)
+        self._region.delete(f"row:{row_id}")
+        return number
+
+
+class Deleting:
+    """GET, else load and SET; DEL after the commit: what most services do by hand."""
+
+    def __init__(self, engine: Engine, url: str) -> None:
+        self.loads = 0
+        self._engine = engine
+        self._client = redis.Redis.from_url(url)
+
+    def read(self, row_id: int) -> int:
+        found = self._client.get(f"row:{row_id}")
+        if isinstance(found, bytes):
+            return int(found)
+        self.loads += 1
+        number = loaded(self._engine, row_id)
+        self._client.set(f"row:{row_id}", number, ex=TTL_S)
+        return number
+
+    def write(self, row_id: int) -> int:
+        number = counted_up(self._engine, row_id)
+        self._client.delete(f"row:{row_id}")
+        return number
+
+
+CONTENDERS: dict[str, Callable[[Engine, str], Contender]] = {
+    "perfkit, strict": lambda engine, url: Perfkit(engine, url, "strict"),
+    "perfkit, committed": lambda engine, url: Perfkit(engine, url, "committed"),
+    "dogpile.cache, distributed lock": Dogpile,
+    "delete after commit, by hand": Deleting,
+}
+
+
+def loaded(engine: Engine, row_id: int) -> int:
+    """The number, from the database."""
+    with Session(engine) as session:
+        return session.execute(select(Row.n).where(Row.id == row_id)).scalar_one()
+
+
+def counted_up(engine: Engine, row_id: int) -> int:
+    """The number after one more commit."""
+    with Session(engine) as session:
+        statement = update(Row).where(Row.id == row_id).values(n=Row.n + 1).returning(Row.n)
+        number = session.execute(statement).scalar_one()
+        session.commit()
+        return number

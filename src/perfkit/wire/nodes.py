@@ -1,0 +1,298 @@
+"""Nodes: the connections to one server, for sync callers and for event loops.
+
+Commands are sent first and their answers read afterwards, so that one caller may have several servers at work.
+Connections are kept in a plain stack, because redis-py's pools ask the socket whether it is readable at each checkout;
+we send, and on a connection that had been idle and turns out to be dead we try once more on a new one. Every command
+that we send may run twice without harm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from weakref import WeakKeyDictionary
+
+import redis
+from redis.asyncio.connection import AbstractConnection as AsyncConnection
+from redis.connection import AbstractConnection as BlockingConnection
+from redis.exceptions import ReadOnlyError
+
+from perfkit.clock import SYSTEM, Clock
+from perfkit.wire.answers import TROUBLE, WHO_ARE_YOU, Answer, Command, Reply, down, epoch_in
+from perfkit.wire.breaker import Breaker
+
+MAX_CONNECTIONS = 64  # per event loop; a thread never needs more than one
+EPOCH_TRUSTED_S = 1.0  # then a connection asks again: a server may be made a replica without cutting it
+
+AnyConnection = TypeVar("AnyConnection", BlockingConnection, AsyncConnection)
+
+
+class Held(Generic[AnyConnection]):
+    """A connection, and what its server said of itself lately."""
+
+    __slots__ = ("connection", "epoch", "trusted_until")
+
+    def __init__(self, connection: AnyConnection) -> None:
+        self.connection: AnyConnection = connection
+        self.epoch = b""
+        self.trusted_until = 0.0
+
+
+class Pending(NamedTuple):
+    """Commands that were sent and not answered yet."""
+
+    commands: Sequence[Command]
+    held: Held[Any]
+    asked_who: bool
+    reused: bool
+    until_s: float = 0.0
+
+
+class Node(Protocol):
+    """One server, over one kind of waiting."""
+
+    async def send(self, commands: Sequence[Command]) -> Pending:
+        """Send `commands`; their answers are for `receive` or `abandon`.
+
+        Raises:
+            StoreDown: the server cannot be reached.
+        """
+        ...
+
+    async def receive(self, pending: Pending) -> list[Reply]:
+        """The answers, in the order of the commands; a refusal stands where the answer would.
+
+        Raises:
+            StoreDown: they did not come in time, or are no answers.
+        """
+        ...
+
+    async def abandon(self, pending: Pending) -> None:
+        """Nobody will read the answers."""
+        ...
+
+
+class BlockingNode:
+    """A server, as sync callers reach it. Owns its connections; safe in any number of threads and after a fork."""
+
+    def __init__(self, make: Callable[[], BlockingConnection], breaker: Breaker, clock: Clock = SYSTEM) -> None:
+        self._make, self._breaker, self._clock = make, breaker, clock
+        self._idle: list[Held[BlockingConnection]] = []
+        self._pid = os.getpid()
+
+    async def send(self, commands: Sequence[Command]) -> Pending:
+        self._breaker.check()
+        if self._pid != os.getpid():  # the parent goes on using its sockets
+            self._idle, self._pid = [], os.getpid()
+        try:
+            return self._send(commands)
+        except TROUBLE as trouble:
+            self._breaker.failed(trouble)
+            raise down(commands, trouble) from trouble
+
+    async def receive(self, pending: Pending) -> list[Reply]:
+        try:
+            replies = self._receive(pending)
+        except TROUBLE as trouble:
+            self._breaker.failed(trouble)
+            raise down(pending.commands, trouble) from trouble
+        self._breaker.succeeded()
+        return replies
+
+    async def abandon(self, pending: Pending) -> None:
+        pending.held.connection.disconnect()
+
+    def _send(self, commands: Sequence[Command]) -> Pending:
+        try:
+            held = self._idle.pop()
+        except IndexError:
+            return self._send_on(Held(self._make()), commands, reused=False)
+        try:
+            return self._send_on(held, commands, reused=True)
+        except redis.ConnectionError:
+            return self._send_anew(commands)
+
+    def _send_anew(self, commands: Sequence[Command]) -> Pending:
+        # one died while idle, and most likely so did the others
+        self.close()
+        return self._send_on(Held(self._make()), commands, reused=False)
+
+    def _send_on(self, held: Held[BlockingConnection], commands: Sequence[Command], *, reused: bool) -> Pending:
+        asks_who = self._clock.monotonic() >= held.trusted_until
+        try:
+            held.connection.send_packed_command(packed(held.connection, commands, asks_who), check_health=False)
+        except BaseException:
+            held.connection.disconnect()
+            raise
+        return Pending(commands, held, asks_who, reused)
+
+    def _receive(self, pending: Pending) -> list[Reply]:
+        try:
+            return self._read(pending)
+        except redis.ConnectionError:
+            if not pending.reused:
+                raise
+            return self._read(self._send_anew(pending.commands))
+
+    def _read(self, pending: Pending) -> list[Reply]:
+        held, connection = pending.held, pending.held.connection
+        try:
+            if pending.asked_who:
+                held.epoch = epoch_in(connection.read_response(disconnect_on_error=False))
+                held.trusted_until = self._clock.monotonic() + EPOCH_TRUSTED_S
+            replies: list[Reply] = []
+            for _ in pending.commands:
+                try:
+                    replies.append(Answer(connection.read_response(disconnect_on_error=False), held.epoch))
+                except redis.ResponseError as refusal:
+                    replies.append(refusal)
+        except BaseException:
+            # half an answer may still be on its way: nobody may read it
+            connection.disconnect()
+            raise
+        if is_unfit(replies):
+            connection.disconnect()
+        else:
+            self._idle.append(held)
+        return replies
+
+    def close(self) -> None:
+        """Close the idle connections; the next command opens a new one."""
+        while self._idle:
+            self._idle.pop().connection.disconnect()
+
+
+class AsyncioNode:
+    """A server, as async callers reach it. Owns its connections, a stack for each event loop."""
+
+    def __init__(
+        self, make: Callable[[], AsyncConnection], breaker: Breaker, *, timeout_s: float, clock: Clock = SYSTEM
+    ) -> None:
+        self._make, self._breaker, self._clock = make, breaker, clock
+        self._timeout_s = timeout_s
+        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop] = WeakKeyDictionary()
+
+    async def send(self, commands: Sequence[Command]) -> Pending:
+        self._breaker.check()
+        until_s = asyncio.get_running_loop().time() + self._timeout_s
+        try:
+            async with asyncio.timeout_at(until_s):
+                return await self._send(commands, until_s)
+        except TROUBLE as trouble:
+            self._breaker.failed(trouble)
+            raise down(commands, trouble) from trouble
+
+    async def receive(self, pending: Pending) -> list[Reply]:
+        try:
+            async with asyncio.timeout_at(pending.until_s):
+                replies = await self._receive(pending)
+        except TROUBLE as trouble:
+            self._breaker.failed(trouble)
+            raise down(pending.commands, trouble) from trouble
+        finally:
+            self._here().room.release()
+        self._breaker.succeeded()
+        return replies
+
+    async def abandon(self, pending: Pending) -> None:
+        self._here().room.release()
+        await pending.held.connection.disconnect(nowait=True)
+
+    async def _send(self, commands: Sequence[Command], until_s: float) -> Pending:
+        here = self._here()
+        await here.room.acquire()
+        try:
+            try:
+                held = here.idle.pop()
+            except IndexError:
+                return await self._send_on(Held(self._make()), commands, until_s, reused=False)
+            try:
+                return await self._send_on(held, commands, until_s, reused=True)
+            except redis.ConnectionError:
+                return await self._send_anew(commands, until_s)
+        except BaseException:
+            here.room.release()
+            raise
+
+    async def _send_anew(self, commands: Sequence[Command], until_s: float) -> Pending:
+        here = self._here()
+        while here.idle:
+            await here.idle.pop().connection.disconnect(nowait=True)
+        return await self._send_on(Held(self._make()), commands, until_s, reused=False)
+
+    async def _send_on(
+        self, held: Held[AsyncConnection], commands: Sequence[Command], until_s: float, *, reused: bool
+    ) -> Pending:
+        asks_who = self._clock.monotonic() >= held.trusted_until
+        try:
+            await held.connection.send_packed_command(packed(held.connection, commands, asks_who), check_health=False)
+        except BaseException:
+            await held.connection.disconnect(nowait=True)
+            raise
+        return Pending(commands, held, asks_who, reused, until_s)
+
+    async def _receive(self, pending: Pending) -> list[Reply]:
+        try:
+            return await self._read(pending)
+        except redis.ConnectionError:
+            if not pending.reused:
+                raise
+            return await self._read(await self._send_anew(pending.commands, pending.until_s))
+
+    async def _read(self, pending: Pending) -> list[Reply]:
+        held, connection = pending.held, pending.held.connection
+        try:
+            if pending.asked_who:
+                held.epoch = epoch_in(await connection.read_response(disconnect_on_error=False))
+                held.trusted_until = self._clock.monotonic() + EPOCH_TRUSTED_S
+            replies: list[Reply] = []
+            for _ in pending.commands:
+                try:
+                    replies.append(Answer(await connection.read_response(disconnect_on_error=False), held.epoch))
+                except redis.ResponseError as refusal:
+                    replies.append(refusal)
+        except BaseException:
+            # cancelled, too: half an answer may still be on its way
+            await connection.disconnect(nowait=True)
+            raise
+        if is_unfit(replies):
+            await connection.disconnect(nowait=True)
+        else:
+            self._here().idle.append(held)
+        return replies
+
+    def _here(self) -> _Loop:
+        loop = asyncio.get_running_loop()
+        here = self._loops.get(loop)
+        if here is None:
+            here = self._loops[loop] = _Loop()
+        return here
+
+    async def aclose(self) -> None:
+        """Close the idle connections of the running loop; the next command opens a new one."""
+        here = self._here()
+        while here.idle:
+            await here.idle.pop().connection.disconnect()
+
+
+class _Loop:
+    """The connections of one event loop."""
+
+    def __init__(self) -> None:
+        self.idle: list[Held[AsyncConnection]] = []
+        self.room = asyncio.Semaphore(MAX_CONNECTIONS)
+
+
+def packed(connection: Any, commands: Sequence[Command], asks_who: bool) -> Any:
+    """The bytes to send, with the question for the server's life in front."""
+    if len(commands) == 1 and not asks_who:
+        return connection.pack_command(*commands[0].words)
+    words = [command.words for command in commands]
+    return connection.pack_commands([WHO_ARE_YOU, *words] if asks_who else words)
+
+
+def is_unfit(replies: Sequence[Reply]) -> bool:
+    """Whether the server has shown itself to be no master any more: the next connection may find the new one."""
+    return any(isinstance(reply, ReadOnlyError) for reply in replies)

@@ -1,0 +1,147 @@
+"""Wires: commands to where a URL points, for each of three ways to wait."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol, cast
+
+import redis
+import redis.asyncio
+
+from perfkit.sqla.private import await_in_greenlet
+from perfkit.wire.addresses import Address, Target, target_of
+from perfkit.wire.answers import Answer, Command, refused
+from perfkit.wire.breaker import Breaker
+from perfkit.wire.cluster import ClusterWire
+from perfkit.wire.nodes import AsyncioNode, BlockingNode, Node
+
+TIMEOUT_S = 0.5
+
+
+class Wire(Protocol):
+    """Commands there, answers back."""
+
+    def groups(self, keys: Sequence[bytes]) -> Sequence[Sequence[bytes]]:
+        """`keys`, in such groups that one command may name a whole group."""
+        ...
+
+    async def run(self, *commands: Command) -> list[Answer]:
+        """The answers, in the order of the commands, which are under way at the same time.
+
+        Raises:
+            NoScript: a server does not know a script.
+            Parted: a command's keys are on two servers for now.
+            StoreDown: an answer did not come in time, or was a refusal.
+        """
+        ...
+
+
+class SingleWire:
+    """One server."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def groups(self, keys: Sequence[bytes]) -> Sequence[Sequence[bytes]]:
+        return (keys,)
+
+    async def run(self, *commands: Command) -> list[Answer]:
+        replies = await self._node.receive(await self._node.send(commands))
+        for command, reply in zip(commands, replies, strict=True):
+            if not isinstance(reply, Answer):
+                raise refused(command, reply) from reply
+        return cast("list[Answer]", replies)
+
+
+class GreenletWire:
+    """An asyncio wire for sync code that an async engine runs."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self.groups = wire.groups
+
+    async def run(self, *commands: Command) -> list[Answer]:
+        return await_in_greenlet(self._wire.run(*commands))
+
+
+class Wires(NamedTuple):
+    """The same place over three ways to wait. The greenlets' connections are those of the event loops."""
+
+    blocking: Wire
+    suspending: Wire
+    greenlet: Wire
+    nodes: Nodes
+
+    async def masters(self) -> dict[str, Wire]:
+        """A blocking wire to each server on its own, by its address.
+
+        Raises:
+            StoreDown: a cluster's map of slots was not to be had.
+        """
+        if not isinstance(self.blocking, ClusterWire):
+            return {self.nodes.name: self.blocking}
+        addresses = await self.blocking.masters()
+        return {str(address): SingleWire(self.nodes.blocking_at(address)) for address in addresses}
+
+    def close(self) -> None:
+        """Close the connections of sync callers."""
+        for node in self.nodes.blocking.values():
+            node.close()
+
+    async def aclose(self) -> None:
+        """Close the connections of the running loop."""
+        for node in self.nodes.suspending.values():
+            await node.aclose()
+
+
+def open_wires(url: str, *, timeout_s: float = TIMEOUT_S) -> Wires:
+    """Wires to where `url` points; opens no connection yet. `timeout_s` is how long one command may take."""
+    target = target_of(url)
+    nodes = Nodes(target, timeout_s)
+    if target.is_cluster:
+        blocking: Wire = ClusterWire(target.seeds, nodes.blocking_at)
+        suspending: Wire = ClusterWire(target.seeds, nodes.suspending_at)
+    else:
+        blocking, suspending = SingleWire(nodes.blocking_at(None)), SingleWire(nodes.suspending_at(None))
+    return Wires(blocking, suspending, GreenletWire(suspending), nodes)
+
+
+class Nodes:
+    """Every server that was met behind one URL. Owns them, and one breaker for each."""
+
+    def __init__(self, target: Target, timeout_s: float) -> None:
+        self.blocking: dict[Address | None, BlockingNode] = {}
+        self.suspending: dict[Address | None, AsyncioNode] = {}
+        self.name = target.name
+        self._target, self._timeout_s = target, timeout_s
+        self._breakers: dict[Address | None, Breaker] = {}
+        options: dict[str, Any] = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s, "protocol": 2}
+        self._blocking_pool = redis.ConnectionPool.from_url(target.url, **options)
+        # on a loop, one timeout stands around it all
+        options |= {"socket_timeout": None, "socket_connect_timeout": None}
+        self._suspending_pool = redis.asyncio.ConnectionPool.from_url(target.url, **options)
+
+    def blocking_at(self, address: Address | None) -> BlockingNode:
+        """The server at `address`; the URL's own for None."""
+        known = self.blocking.get(address)
+        if known is not None:
+            return known
+        pool, options = self._blocking_pool, self._options(self._blocking_pool.connection_kwargs, address)
+        made = BlockingNode(lambda: pool.connection_class(**options), self._breaker(address))
+        return self.blocking.setdefault(address, made)
+
+    def suspending_at(self, address: Address | None) -> AsyncioNode:
+        """The same for event loops."""
+        known = self.suspending.get(address)
+        if known is not None:
+            return known
+        pool, options = self._suspending_pool, self._options(self._suspending_pool.connection_kwargs, address)
+        made = AsyncioNode(lambda: pool.connection_class(**options), self._breaker(address), timeout_s=self._timeout_s)
+        return self.suspending.setdefault(address, made)
+
+    def _options(self, options: dict[str, Any], address: Address | None) -> dict[str, Any]:
+        return options if address is None else {**options, "host": address.host, "port": address.port}
+
+    def _breaker(self, address: Address | None) -> Breaker:
+        name = self._target.name if address is None else f"{self._target.name} ({address})"
+        return self._breakers.setdefault(address, Breaker(name))

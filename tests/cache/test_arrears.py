@@ -1,0 +1,128 @@
+"""Bumps that are owed: paid as soon as they can be, and not taken for paid before."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator, Sequence
+from typing import Any
+
+import pytest
+
+from perfkit.cache import MemoryStore
+from perfkit.cache.arrears import Arrears
+from perfkit.errors import StoreDown
+from perfkit.waiting import run_now
+
+CELLS = [b"t:t:{bins}:bins", b"t:t:{bins}:bins#1"]
+LONG_S = 30
+
+
+class Suspended:
+    def __await__(self) -> Generator[None, None, None]:
+        yield
+
+
+class Moody(MemoryStore):
+    """A store that refuses bumps until it is told to take them, and runs something inside each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.takes = False
+        self.inside: Any = lambda: None
+        self.taken = threading.Event()
+
+    async def bump(self, cells: Sequence[bytes], writer: bytes) -> None:
+        self.inside()
+        if not self.takes:
+            raise StoreDown("not now")
+        await super().bump(cells, writer)
+        self.taken.set()
+
+
+def test_a_thread_pays_when_nobody_reads_any_more():
+    """It tries again and again, and ends when nothing is owed."""
+    store, arrears = Moody(), Arrears()
+    tried = threading.Event()
+    store.inside = tried.set
+    arrears.use(store)
+
+    arrears.add(CELLS)
+    assert tried.wait(LONG_S)
+    store.takes = True
+    assert store.taken.wait(LONG_S)
+
+    while arrears:
+        pass
+    assert all(value is not None and value.startswith(b"c") for value in store.read_now(CELLS).values)
+
+
+def test_what_is_being_paid_is_owed_until_it_is_paid():
+    """A reader that looked meanwhile would take the old entry for valid."""
+    store, arrears = Moody(), Arrears()
+    seen: list[bool] = []
+    store.takes = True
+    store.inside = lambda: seen.append(bool(arrears))
+    arrears.add(CELLS)
+
+    run_now(arrears.settle(store))
+
+    assert (seen, bool(arrears)) == ([True], False)
+
+
+def test_what_is_changed_again_while_it_is_paid_stays_owed():
+    """The bump that is under way may have been taken before that change."""
+    store, arrears = Moody(), Arrears()
+    store.takes = True
+    arrears.add(CELLS)
+
+    def change_again() -> None:
+        store.inside = lambda: seen.append(bool(arrears))
+        arrears.add(CELLS[:1])
+
+    seen: list[bool] = []
+    store.inside = change_again
+
+    run_now(arrears.settle(store))
+
+    assert (seen, bool(arrears)) == ([True], False)
+
+
+def test_nothing_is_tried_after_leaving():
+    """The owed ones stay owed, for whoever connects again."""
+    store, arrears = Moody(), Arrears()
+    arrears.use(store)
+    arrears.leave()
+    store.takes = True
+
+    arrears.add(CELLS)
+
+    assert arrears._thread is None
+    arrears.use(store)
+    assert store.taken.wait(LONG_S)
+
+
+def test_a_store_that_only_suspends_is_left_to_the_readers():
+    """The thread ends; it says nothing, and nothing is lost."""
+
+    class Suspending(Moody):
+        async def bump(self, cells: Sequence[bytes], writer: bytes) -> None:
+            await Suspended()
+
+    arrears = Arrears()
+    arrears.use(Suspending())
+    arrears.add(CELLS)
+
+    assert arrears._thread is not None
+    arrears._thread.join(LONG_S)
+    assert arrears
+
+
+def test_a_failed_payment_stays_owed():
+    """And is said to the reader who made it."""
+    store, arrears = Moody(), Arrears()
+    arrears.add(CELLS)
+
+    with pytest.raises(StoreDown):
+        run_now(arrears.settle(store))
+
+    assert arrears

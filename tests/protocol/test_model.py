@@ -1,0 +1,367 @@
+"""The promise, checked in every state that readers, writers and accidents can bring about; and each rule taken away.
+
+What is stepped is production code (automata.py); the world around it is a model (world.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import msgpack
+import pytest
+
+from perfkit.cache import Policy, cells, read
+from perfkit.cache.arrears import Arrears
+from perfkit.cache.flights import Flights
+from perfkit.cache.policy import Reason
+from perfkit.cache.read import Named, Ports, Question
+from perfkit.cache.write import Writer
+from perfkit.errors import CommitRefused
+from tests.protocol.automata import AskedStore, AskedWaiting, Automaton, Op, TurnedClock
+from tests.protocol.world import ENTRY, HOLD_S, Assumed, Chances, Explored, World, explore
+
+TABLE, ROW = b"bins", b"bins#1"
+
+
+class MsgPacking:
+    def pack(self, value: object) -> bytes:
+        packed: bytes = msgpack.packb(value)
+        return packed
+
+    def unpack(self, raw: bytes) -> object:
+        return msgpack.unpackb(raw)
+
+
+class OneRow:
+    """A result that depends on ROW, as only the result can tell. `guess` is what was expected of it."""
+
+    def __init__(self, guess: Named) -> None:
+        self._guess = guess
+
+    def found_in(self, value: Any) -> Named:
+        return Named((ROW,), (ROW,))
+
+    def at(self, tags: tuple[bytes, ...]) -> Named:
+        return Named(tags, tags)
+
+    def expected(self, key: bytes) -> Named:
+        return self._guess
+
+    def remember(self, key: bytes, found: Named) -> None:
+        pass
+
+
+def question(names: tuple[bytes, ...], *, guarded: bool = False, guess: bool = True) -> Question:
+    if not guarded:
+        return Question(ENTRY, Named(names, names), 60_000, 1_000)
+    finding = OneRow(Named((ROW,), (ROW,)) if guess else Named((), ()))
+    return Question(ENTRY, Named((), ()), 60_000, 1_000, (TABLE,), finding)
+
+
+def readers(asked: Question, count: int, *, split: bool, snapshot: bool = False) -> Automaton:
+    """`count` readers who share a process; `snapshot`: in a transaction that reads from one, begun before."""
+
+    async def load() -> int:
+        found: int = await Op("load", *(["snapshot"] if snapshot else []))
+        return found
+
+    async def reader(ports: Ports) -> int | None:
+        if snapshot:
+            await Op("snapshot")
+        answer = await read.read(asked, load, lambda: Reason.SNAPSHOT if snapshot else None, MsgPacking(), ports)
+        value: int = answer.value
+        return None if snapshot else value  # what it gets is its own affair; what it leaves is not
+
+    def make() -> list[Coroutine[Any, Any, Any]]:
+        ports = Ports(AskedStore(split=split), AskedWaiting(), Flights(), Arrears())
+        return [reader(ports) for _ in range(count)]
+
+    return Automaton(make)
+
+
+def writer(names: tuple[bytes, ...], policy: Policy, *, split: bool) -> Automaton:
+    """A transaction that changes what `names` cover, and commits."""
+
+    async def program() -> str:
+        clock = TurnedClock()
+        store = AskedStore(split=split, clock=clock)
+        writer = Writer(names, policy=policy, store=store, arrears=Arrears(), clock=clock)
+        if policy.mode == "ttl":
+            await Op("send")
+            return str((await Op("outcome"))[0]).replace("visible", "returned")
+        try:
+            await writer.mark()
+        except CommitRefused:
+            return "refused"
+        await Op("send")
+        outcome, _ = await Op("outcome")
+        await writer.end(is_certain=outcome != "unknown")
+        return "returned" if outcome == "visible" else "raised"
+
+    return Automaton(lambda: [program()])
+
+
+class Plan:
+    """How many of whom, under which chances."""
+
+    def __init__(
+        self,
+        *,
+        processes: tuple[int, ...] = (1,),
+        writers: int = 1,
+        warm: bool = True,
+        names: tuple[bytes, ...] = (ROW,),
+        writes: tuple[bytes, ...] = (),
+        split: bool = False,
+        guarded: bool = False,
+        guess: bool = True,
+        snapshot: bool = False,
+        mode: str = "strict",
+        on_mark_failure: str = "veto",
+        assumed: Assumed = Assumed(),  # noqa: B008 - immutable
+        **chances: int,
+    ) -> None:
+        """`processes`: how many readers there are in each. `names`: on what they depend; `writes`: what changes."""
+        self.writes = writes
+        self.processes, self.writers, self.warm, self.names = processes, writers, warm, names
+        self.split, self.guarded, self.guess, self.snapshot = split, guarded, guess, snapshot
+        self.assumed, self.chances = assumed, Chances(**chances)
+        self.policy = Policy(mode=mode, mark_hold=HOLD_S, on_mark_failure=on_mark_failure)  # type: ignore[arg-type]
+
+    def explore(self, **options: Any) -> Explored:
+        names = (TABLE, ROW) if self.guarded else self.names
+        asked = question(names, guarded=self.guarded, guess=self.guess)
+        counts = sorted(set(self.processes))
+        kinds = [readers(asked, count, split=self.split) for count in counts]
+        processes = [counts.index(count) for count in self.processes]
+        if self.snapshot:
+            processes.append(len(kinds))
+            kinds.append(readers(asked, 1, split=self.split, snapshot=True))
+        world = World(
+            names,
+            kinds,
+            writer(self.writes or names, self.policy, split=self.split),
+            readers(asked, 1, split=False),
+            assumed=self.assumed,
+            mark_loss=True,
+        )
+        return explore(world, world.begin(processes, self.writers, self.chances, warm=self.warm), **options)
+
+
+STRICT: dict[str, Plan] = {
+    "three readers and three writers, one killed at any step": Plan(processes=(1, 1, 1), writers=3, deaths=1),
+    "three readers in one process, two writers": Plan(processes=(3,), writers=2),
+    "two readers in one process and one in another, two writers": Plan(processes=(2, 1), writers=2),
+    "nothing is there at first": Plan(processes=(1, 1), writers=2, warm=False),
+    "cells read one by one": Plan(processes=(1, 1), writers=2, names=(TABLE, ROW), split=True),
+    "two writers, killed at any step": Plan(processes=(1, 1), writers=2, deaths=2, ticks=2),
+    "a killed writer, cells read one by one": Plan(processes=(1, 1), names=(TABLE, ROW), split=True, deaths=1, ticks=2),
+    "outcomes unknown and refused": Plan(processes=(1, 1), writers=2, unknowns=1, refusals=1, ticks=2),
+    "clean cells evicted beside a killed writer": Plan(processes=(1, 1), writers=2, evictions=1, deaths=1, ticks=2),
+    "a restart or a promotion": Plan(processes=(1, 1), writers=2, syncs=1, returns=1),
+    "a promotion beside a killed writer": Plan(processes=(1, 1), writers=1, syncs=1, returns=1, deaths=1, ticks=2),
+    "answers lost": Plan(processes=(1, 1), writers=2, losses=1, ticks=2),
+    "answers lost beside a killed writer": Plan(processes=(1,), writers=2, losses=2, deaths=1, ticks=2),
+    "marks that come late": Plan(processes=(1, 1), writers=2, ticks=3),
+    "rows named by the result": Plan(processes=(1, 1), writers=2, guarded=True, split=True),
+    "rows named by the result, not guessed": Plan(processes=(1, 1), writers=2, guarded=True, guess=False, warm=False),
+    "rows named by the result, a killed writer": Plan(processes=(1, 1), guarded=True, deaths=1, ticks=2, evictions=1),
+    "rows named by the result in one process": Plan(processes=(2,), writers=2, guarded=True),
+    "a snapshot beside": Plan(processes=(1,), writers=2, snapshot=True, deaths=1, ticks=2),
+}
+
+
+@pytest.mark.parametrize("plan", STRICT.values(), ids=STRICT)
+def test_strict_is_never_stale(plan):
+    """Not visibly, not after an acknowledgement, and not when all is at rest: in no state that can be reached."""
+    explored = plan.explore()
+
+    assert explored.stale == {}
+    assert explored.states > 300
+
+
+def test_committed_is_stale_only_between_commit_and_bump():
+    """A read that starts after commit() returned is right, and so is what remains."""
+    explored = Plan(processes=(1, 1), writers=2, mode="committed").explore(until=_never)
+
+    assert set(explored.stale) == {"V"}
+
+
+def test_committed_leaves_an_old_entry_when_a_writer_is_killed_before_its_bump():
+    """Until its ttl."""
+    explored = Plan(processes=(1, 1), writers=2, mode="committed", deaths=1).explore(until=_never)
+
+    assert set(explored.stale) == {"V", "P"}
+
+
+def test_ttl_promises_nothing_before_its_end():
+    """What has become visible is acknowledged at once there, and old entries stay."""
+    assert set(Plan(processes=(1,), writers=2, mode="ttl").explore(until=_never).stale) == {"A", "P"}
+
+
+def test_a_commit_that_goes_on_without_its_mark_is_as_good_as_committed():
+    """`on_mark_failure="proceed"`, and one lost answer."""
+    explored = Plan(processes=(1, 1), losses=1, on_mark_failure="proceed").explore(until=_never)
+
+    assert set(explored.stale) == {"V"}
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        Plan(deaths=1, ticks=2, assumed=Assumed(commits_in_time=False)),
+        Plan(syncs=1, returns=1, deaths=1, assumed=Assumed(marks_survive=False)),
+    ],
+    ids=["a commit that outlives its mark", "a mark that is lost before its commit"],
+)
+def test_the_limits_of_strict_are_where_the_promises_say(plan):
+    """Without what the protocol takes for granted, stale reads come about."""
+    assert plan.explore().stale != {}
+
+
+def _never(stale: dict[str, Any]) -> bool:
+    return False
+
+
+# ---- each rule taken away once
+
+Mutation = Callable[[pytest.MonkeyPatch], None]
+
+
+def without_mark(patch: pytest.MonkeyPatch) -> None:
+    async def mark(self: Writer) -> None:
+        return None
+
+    patch.setattr(Writer, "mark", mark)
+
+
+def one_writer_in_a_cell(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(cells, "_others", lambda cell, me, now_ms: b"")
+
+
+def bump_of_an_unknown_outcome(patch: pytest.MonkeyPatch) -> None:
+    async def end(self: Writer, *, is_certain: bool) -> bool:
+        return await self.bump()
+
+    patch.setattr(Writer, "end", end)
+
+
+def late_marks_are_good_enough(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Writer, "_is_too_old", lambda self, mark_ms: False)
+
+
+def versions_without_epoch(patch: pytest.MonkeyPatch) -> None:
+    _versions(patch, lambda cell, epoch: cell if cell and cell.startswith(cells.CLEAN) else None)
+
+
+def a_missing_cell_is_a_version(patch: pytest.MonkeyPatch) -> None:
+    real, nothing = cells.version_of, cells.CLEAN + bytes(cells.NONCE_BYTES)
+    _versions(patch, lambda cell, epoch: nothing + epoch if cell is None else real(cell, epoch))
+
+
+def a_mark_is_a_version(patch: pytest.MonkeyPatch) -> None:
+    real = cells.version_of
+    of_a_mark = cells.CLEAN + bytes([9] * cells.NONCE_BYTES)
+    _versions(patch, lambda cell, epoch: of_a_mark + epoch if cell == cells.DIRTY else real(cell, epoch))
+
+
+def _versions(patch: pytest.MonkeyPatch, version_of: Any) -> None:
+    patch.setattr(cells, "version_of", version_of)
+    patch.setattr(read, "version_of", version_of)
+
+
+def flights_by_key_alone(patch: pytest.MonkeyPatch) -> None:
+    real = Flights.join
+
+    async def join(self: Flights, key: Any, lead: Any, waiting: Any) -> Any:
+        return await real(self, key[0], lead, waiting)
+
+    patch.setattr(Flights, "join", join)
+
+
+def capture_after_the_load(patch: pytest.MonkeyPatch) -> None:
+    real = read._load_and_keep
+
+    async def load_and_keep(
+        question: Question, versions: Any, load: Any, may_keep: Any, packing: Any, ports: Ports
+    ) -> Any:
+        value = await ports.waiting.call(load)
+        now = await read._ensure(question.before_load, ports.store)
+
+        async def again() -> Any:
+            return value
+
+        return await real(question, now or versions, again, may_keep, packing, ports)
+
+    patch.setattr(read, "_load_and_keep", load_and_keep)
+
+
+def what_a_snapshot_says_is_kept(patch: pytest.MonkeyPatch) -> None:
+    real = read._load_and_keep
+
+    async def load_and_keep(question: Any, versions: Any, load: Any, may_keep: Any, packing: Any, ports: Any) -> Any:
+        return await real(question, versions, load, lambda: None, packing, ports)
+
+    patch.setattr(read, "_load_and_keep", load_and_keep)
+
+
+def guard_not_looked_at_again(patch: pytest.MonkeyPatch) -> None:
+    async def find(question: Question, versions: Any, value: Any, store: Any) -> Any:
+        assert question.finding is not None
+        captured = await read._ensure(question.finding.found_in(value).cells, store)
+        return Reason.MARKED if captured is None else ((ROW,), captured)
+
+    patch.setattr(read, "_find", find)
+
+
+def guard_looked_at_before_the_rows(patch: pytest.MonkeyPatch) -> None:
+    async def find(question: Question, versions: Any, value: Any, store: Any) -> Any:
+        assert question.finding is not None
+        now = await store.read(question.guards)
+        if tuple(map(cells.version_of, now.values, now.epochs)) != versions:
+            return Reason.OVERTAKEN
+        captured = await read._ensure(question.finding.found_in(value).cells, store)
+        return Reason.MARKED if captured is None else ((ROW,), captured)
+
+    patch.setattr(read, "_find", find)
+
+
+def one_tag_of_two_is_enough(patch: pytest.MonkeyPatch) -> None:
+    real = read.judge
+
+    def judge(question: Question, expected: Any, seen: Any, packing: Any) -> Any:
+        found = real(question, expected, seen, packing)
+        raw = seen.values[0]
+        if raw is not None and not isinstance(found, read.Hit):
+            entry = read.unseal(raw)
+            if entry.versions[0] == cells.version_of(seen.values[1], seen.epochs[1]):
+                return read.Hit(packing.unpack(entry.payload))
+        return found
+
+    patch.setattr(read, "judge", judge)
+
+
+MUTANTS: list[tuple[Mutation, Plan]] = [
+    (without_mark, Plan()),
+    (one_writer_in_a_cell, Plan(processes=(1, 1), writers=2)),
+    (bump_of_an_unknown_outcome, Plan(unknowns=1, ticks=2)),
+    (late_marks_are_good_enough, Plan(processes=(1, 1), ticks=2)),
+    (versions_without_epoch, Plan(syncs=1, returns=1)),
+    (a_missing_cell_is_a_version, Plan(warm=False, processes=(1, 1), evictions=1)),
+    (a_mark_is_a_version, Plan(processes=(1, 1))),
+    (flights_by_key_alone, Plan(processes=(2,), warm=False)),
+    (capture_after_the_load, Plan(warm=False)),
+    (what_a_snapshot_says_is_kept, Plan(snapshot=True)),
+    (guard_not_looked_at_again, Plan(guarded=True, warm=False)),
+    (guard_looked_at_before_the_rows, Plan(guarded=True, warm=False)),
+    (one_tag_of_two_is_enough, Plan(names=(TABLE, ROW), writes=(ROW,))),
+]
+
+
+@pytest.mark.parametrize(("mutation", "plan"), MUTANTS, ids=lambda value: getattr(value, "__name__", ""))
+def test_without_a_rule_a_stale_read_comes_about(monkeypatch, mutation, plan):
+    """So the rule is needed, and the checker sees what it is there for."""
+    mutation(monkeypatch)
+
+    assert plan.explore().stale != {}

@@ -1,0 +1,39 @@
+"""Five processes at once, of whom writers are killed after COMMIT: `benchmarks/stale.py`, for some seconds."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.stale import MIXES, Count, one_run
+
+
+def stress(pg_url: str, redis_url: str, name: str, mix: str, seconds: float) -> Count:
+    return one_run(pg_url.replace("postgresql:", "postgresql+psycopg:"), redis_url, name, MIXES[mix], seconds)
+
+
+@pytest.mark.parametrize("mix", MIXES)
+def test_strict_has_no_stale_read(pg_url, redis_url, mix):
+    """Of no kind, although writers were killed."""
+    total = Count()
+    while not (total.deaths and total.reads > 500 and total.commits > 20):
+        total.add(stress(pg_url, redis_url, "perfkit, strict", mix, 3.0))
+
+    assert (total.stale_visible, total.stale_acknowledged, total.left) == (0, 0, 0)
+
+
+def test_committed_has_no_acknowledged_stale_read(pg_url, redis_url):
+    """Visible ones it has, and the checker sees them."""
+    total = Count()
+    while not total.stale_visible:
+        total.add(stress(pg_url, redis_url, "perfkit, committed", "one hot row", 2.0))
+
+    assert total.stale_acknowledged == 0
+
+
+def test_the_checker_sees_what_deleting_after_the_commit_leaves_behind(pg_url, redis_url):
+    """Otherwise it would find nothing anywhere."""
+    total = Count()
+    while not (total.stale_visible and total.deaths):
+        total.add(stress(pg_url, redis_url, "delete after commit, by hand", "one hot row", 2.0))
+
+    assert total.longest_us > 0

@@ -1,0 +1,228 @@
+"""Redis servers that a test may stop, kill, pause and start again; each dies with the test process."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from tools.services import Program
+
+WITHIN_S = 30.0
+
+
+class OwnRedis:
+    """One server, on a port that stays its own over restarts. `options` go on its command line."""
+
+    def __init__(self, program: Program, folder: Path, *options: str) -> None:
+        self.port = free_port()
+        self.folder = folder
+        self._program, self._options = program, options
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.start()
+
+    def start(self, *, waits: bool = True) -> None:
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", ""]
+        self.process = subprocess.Popen(
+            [str(self._program.executable), *options, *self._options],
+            env={**os.environ, **self._program.environment},
+            stdout=subprocess.DEVNULL,
+            preexec_fn=lambda: ctypes.CDLL(None).prctl(1, signal.SIGKILL),  # PR_SET_PDEATHSIG
+        )
+        if not waits:
+            return
+        with self.client() as client:
+            until(lambda: _answers(client), f"Redis on port {self.port} did not start")
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def pause(self) -> None:
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+    def client(self, **options: Any) -> redis.Redis:
+        return redis.Redis(port=self.port, **options)
+
+
+class OwnCluster:
+    """Three masters with a third of the slots each, and a replica for every one."""
+
+    def __init__(self, program: Program, folder: Path) -> None:
+        self.nodes: list[OwnRedis] = []
+        self._bus = free_port()
+        for name in ("a", "b", "c", "x", "y", "z"):
+            (folder / name).mkdir()
+            bus = self._bus if name == "a" else free_port()
+            options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port", str(bus)]
+            options += ["--repl-diskless-sync-delay", "0", "--cluster-allow-replica-migration", "no"]
+            self.nodes.append(OwnRedis(program, folder / name, *options))
+        self.masters, self.replicas = self.nodes[:3], self.nodes[3:]
+        self.url = "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.masters)
+        self._join()
+
+    def _join(self) -> None:
+        third = 16_384 // 3 + 1
+        for i, node in enumerate(self.masters):
+            asked(node, "CLUSTER", "ADDSLOTSRANGE", i * third, min((i + 1) * third, 16_384) - 1)
+        for i, node in enumerate(self.nodes):
+            asked(node, "CLUSTER", "SET-CONFIG-EPOCH", i + 1)
+        for node in self.nodes[1:]:
+            asked(node, "CLUSTER", "MEET", "127.0.0.1", self.nodes[0].port, self._bus)
+        until(lambda: all(len(self.known_by(node)) == 6 for node in self.nodes), "the nodes did not meet")
+        for master, replica in zip(self.masters, self.replicas, strict=True):
+            until(lambda m=master, r=replica: _replicates(r, self.id_of(m)), "a replica was not accepted")
+        until(self.is_whole, "the cluster did not become whole")
+
+    def is_whole(self) -> bool:
+        """Every node that lives agrees that every slot is served, and every living replica follows its master."""
+        return all(_state(node) == "ok" for node in self.nodes if node.process.poll() is None) and all(
+            replica.client().info("replication").get("master_link_status") == "up"
+            for replica in self.replicas
+            if replica.process.poll() is None and replica.client().info("replication")["role"] == "slave"
+        )
+
+    def known_by(self, node: OwnRedis) -> Sequence[str]:
+        return [line for line in _text(node, "CLUSTER", "NODES").splitlines() if "handshake" not in line]
+
+    def id_of(self, node: OwnRedis) -> str:
+        return _text(node, "CLUSTER", "MYID")
+
+    def master_of(self, slot: int) -> OwnRedis:
+        """Who has `slot` now, in the eyes of the first node that lives."""
+        alive = next(node for node in self.nodes if node.process.poll() is None)
+        for first, last, master, *_ in asked(alive, "CLUSTER", "SLOTS"):
+            if first <= slot <= last:
+                return next(node for node in self.nodes if node.port == master[1])
+        raise AssertionError(f"nobody has slot {slot}")
+
+    def empty(self) -> None:
+        for master in self.masters:
+            asked(master, "FLUSHALL")
+
+    def kill(self) -> None:
+        for node in self.nodes:
+            node.kill()
+
+
+class Proxy:
+    """A port before a server. It may lead elsewhere, hold answers back, or cut a connection inside one."""
+
+    def __init__(self, port: int) -> None:
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"redis://127.0.0.1:{self._listening.getsockname()[1]}/0"
+        self.leads_to = port
+        self.cut_after: int | None = None  # bytes of the answers from now on
+        self.passes = threading.Event()
+        self.passes.set()
+        self._open: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listening.close()
+        self.cut()
+
+    def cut(self) -> None:
+        """End every connection."""
+        while self._open:
+            with contextlib.suppress(OSError):
+                self._open.pop().shutdown(socket.SHUT_RDWR)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listening.accept()
+                try:
+                    server = socket.create_connection(("127.0.0.1", self.leads_to))
+                except OSError:
+                    client.close()
+                    continue
+                self._open += [client, server]
+                threading.Thread(target=self._pass_on, args=(client, server), daemon=True).start()
+                threading.Thread(target=self._pass_back, args=(server, client), daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+        self._end(source, target)
+
+    def _pass_back(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                self.passes.wait(WITHIN_S)
+                if self.cut_after is not None:
+                    target.sendall(data[: self.cut_after])
+                    self.cut_after -= len(data)
+                    if self.cut_after < 0:
+                        self.cut_after = None
+                        break
+                else:
+                    target.sendall(data)
+        self._end(source, target)
+
+    def _end(self, *ends: socket.socket) -> None:
+        for end in ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+
+def until(true: Callable[[], Any], otherwise: str = "it never came") -> None:
+    """Ask again and again until `true()` says so; it may fail to answer meanwhile."""
+    end = time.monotonic() + WITHIN_S
+    while True:
+        try:
+            if true():
+                return
+        except (redis.RedisError, OSError):
+            pass
+        assert time.monotonic() < end, otherwise
+        time.sleep(0.005)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _answers(client: redis.Redis) -> bool:
+    return bool(client.ping())
+
+
+def _state(node: OwnRedis) -> str:
+    return str(dict(line.split(":") for line in _text(node, "CLUSTER", "INFO").split())["cluster_state"])
+
+
+def _text(node: OwnRedis, *words: str) -> str:
+    text: bytes = asked(node, *words)
+    return text.decode()
+
+
+def asked(node: OwnRedis, *words: str | int) -> Any:
+    """The bare answer, before redis-py has made something of it."""
+    connection = redis.Connection(port=node.port)
+    try:
+        connection.send_command(*words)
+        return connection.read_response()
+    finally:
+        connection.disconnect()
+
+
+def _replicates(replica: OwnRedis, master_id: str) -> bool:
+    return _text(replica, "CLUSTER", "REPLICATE", master_id) == "OK"
