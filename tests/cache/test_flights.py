@@ -10,9 +10,13 @@ from typing import Any
 import pytest
 
 from perfkit import Cache
-from perfkit.cache import Reason
+from perfkit.cache import Reason, cells
+from perfkit.cache.arrears import Arrears
 from perfkit.cache.flights import Flights, NoLanding
+from perfkit.cache.read import Hit, Named, Ports, Question, read
+from perfkit.codec import Codec
 from perfkit.waiting import Blocking, Suspending, run_now
+from tests.protocol.automata import AskedStore, AskedWaiting, Op
 
 CALLERS = 50
 
@@ -71,6 +75,26 @@ async def test_a_hundred_tasks_make_one_load(small):
     assert await asyncio.gather(*tasks) == [7] * 100
     assert loads == ["async"]
     cache.close()
+
+
+def test_who_looked_before_a_load_ended_and_joins_after_it_looks_again():
+    """Between its look and its join there is a wait for the network: the load that it missed is in the store by now."""
+    ports = Ports(AskedStore(split=False), AskedWaiting(), Flights(), Arrears())
+    question = Question(b"key", Named((b"bins",), (b"bins",)), 60_000, 1_000)
+    first, second = (read(question, lambda: Op("load"), lambda: None, Codec(()), ports) for _ in range(2))
+    cell = (cells.fresh(), b"epoch")
+
+    assert first.send(None) == second.send(None) == ("read", (b"key", b"bins"))
+    assert first.send([(None, b""), cell]) == ("load",)
+    put = first.send("old")
+    assert put[:2] == ("put", (b"key",))
+    with pytest.raises(StopIteration):
+        first.send([])
+    assert second.send([(None, b""), cell]) == ("read", (b"key", b"bins"))
+    with pytest.raises(StopIteration) as ended:
+        second.send([(put[2], b"epoch"), cell])
+
+    assert ended.value.value == Hit("old")
 
 
 async def test_tasks_and_threads_share_a_flight():

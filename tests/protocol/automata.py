@@ -122,12 +122,19 @@ class Node(NamedTuple):
         return all(member.op is None for member in self.members)
 
 
-class Automaton:
-    """The histories of one process, as far as they were met. `make` gives its coroutines, fresh."""
+class Process(NamedTuple):
+    """Coroutines that share something. `shared` is what of it is no future of theirs but will decide what they do."""
 
-    def __init__(self, make: Callable[[], Sequence[Coroutine[Any, Any, Any]]]) -> None:
+    coroutines: Sequence[Coroutine[Any, Any, Any]]
+    shared: Callable[[], Hashable] = lambda: None
+
+
+class Automaton:
+    """The histories of one process, as far as they were met. `make` gives it, fresh."""
+
+    def __init__(self, make: Callable[[], Process]) -> None:
         self._make = make
-        self._ids: dict[tuple[Member, ...], int] = {}
+        self._ids: dict[Hashable, int] = {}
         self._after: dict[tuple[int, int, Hashable], int] = {}
         self.nodes: list[Node] = []
         self.start = self._learn(())
@@ -141,7 +148,7 @@ class Automaton:
         return known
 
     def _learn(self, path: tuple[tuple[int, Hashable], ...]) -> int:
-        coroutines = self._make()
+        coroutines, shared = self._make()
         contexts = [copy_context() for _ in coroutines]
         ops: list[tuple[Any, ...] | None] = []
         results: list[Any] = [None] * len(coroutines)
@@ -155,12 +162,13 @@ class Automaton:
             except StopIteration as end:
                 ops[member], results[member] = None, end.value
         members = tuple(map(_member, ops, results, heard))
+        met = members, shared()
         for coroutine, context in zip(coroutines, contexts, strict=True):
             context.run(coroutine.close)
         # two orders in which the members heard the same things, and ask for the same now, are one history
-        node = self._ids.get(members)
+        node = self._ids.get(met)
         if node is None:
-            node = self._ids[members] = len(self.nodes)
+            node = self._ids[met] = len(self.nodes)
             self.nodes.append(Node(members, path))
         return node
 

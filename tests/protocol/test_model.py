@@ -5,7 +5,7 @@ What is stepped is production code (automata.py); the world around it is a model
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 
 import msgpack
@@ -18,7 +18,7 @@ from perfkit.cache.policy import Reason
 from perfkit.cache.read import Named, Ports, Question
 from perfkit.cache.write import Writer
 from perfkit.errors import CommitRefused
-from tests.protocol.automata import AskedStore, AskedWaiting, Automaton, Op, TurnedClock
+from tests.protocol.automata import AskedStore, AskedWaiting, Automaton, Op, Process, TurnedClock
 from tests.protocol.world import ENTRY, HOLD_S, Assumed, Chances, Explored, World, explore
 
 TABLE, ROW = b"bins", b"bins#1"
@@ -73,9 +73,10 @@ def readers(asked: Question, count: int, *, split: bool, snapshot: bool = False)
         value: int = answer.value
         return None if snapshot else value  # what it gets is its own affair; what it leaves is not
 
-    def make() -> list[Coroutine[Any, Any, Any]]:
-        ports = Ports(AskedStore(split=split), AskedWaiting(), Flights(), Arrears())
-        return [reader(ports) for _ in range(count)]
+    def make() -> Process:
+        flights = Flights()
+        ports = Ports(AskedStore(split=split), AskedWaiting(), flights, Arrears())
+        return Process([reader(ports) for _ in range(count)], lambda: frozenset(flights.landed()))
 
     return Automaton(make)
 
@@ -99,7 +100,7 @@ def writer(names: tuple[bytes, ...], policy: Policy, *, split: bool) -> Automato
         await writer.end(is_certain=outcome != "unknown")
         return "returned" if outcome == "visible" else "raised"
 
-    return Automaton(lambda: [program()])
+    return Automaton(lambda: Process([program()]))
 
 
 class Plan:
@@ -274,7 +275,7 @@ def _versions(patch: pytest.MonkeyPatch, version_of: Any) -> None:
 def flights_by_key_alone(patch: pytest.MonkeyPatch) -> None:
     real = Flights.join
 
-    async def join(self: Flights, key: Any, lead: Any, waiting: Any) -> Any:
+    async def join(self: Flights, key: Any, lead: Any, waiting: Any, **options: Any) -> Any:
         return await real(self, key[0], lead, waiting)
 
     patch.setattr(Flights, "join", join)

@@ -13,6 +13,8 @@ What can go wrong with waiting for others, and what is done about it:
     the leader needs a connection that  no follower waits longer than `patience_s`
     its followers hold
     the leader needs the event loop     a caller that would block it loads for itself (`waiting.Blocking`)
+    the leader lands while a caller is  the caller is told to look again (`NoLanding.JUST_LANDED`), once
+    between its look and its join
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ class NoLanding(Enum):
     CANCELLED = "the leader was cancelled"
     FAILED = "the leader's load failed, or what it found is not for others"
     GAVE_UP = "waited too long, or waiting would never have ended"
+    JUST_LANDED = "a load of the same was under way when the caller looked, and is over: its result is in the store"
 
 
 class Flight:
@@ -48,6 +51,8 @@ class Flight:
         self.waits_for: set[Flight] = set()
 
 
+RECENT = 1024  # landings that are remembered
+
 _leading: ContextVar[tuple[Flight, ...]] = ContextVar("perfkit_leading", default=())
 
 
@@ -57,6 +62,8 @@ class Flights:
     def __init__(self, *, patience_s: float = 5.0) -> None:
         self._lock = threading.Lock()
         self._open: dict[Hashable, Flight] = {}
+        self._landed: dict[Hashable, int] = {}  # the latest, oldest first: the how-manieth landing it was
+        self.landings = 0
         self._patience_s = patience_s
 
     async def join(
@@ -64,16 +71,21 @@ class Flights:
         key: Hashable,
         lead: Callable[[], Awaitable[tuple[T, Landing | NoLanding]]],
         waiting: Waiting,
+        *,
+        since: int | None = None,
     ) -> tuple[T, None] | tuple[None, Landing | NoLanding]:
         """What `lead` gives its caller, or what another caller's `lead` of the same `key` gave to share.
 
         `lead` answers with its own value and with what followers may have. One of the two parts of the
-        answer is None; a `NoLanding` tells a follower to load for itself.
+        answer is None; a `NoLanding` tells a follower to load for itself. With `since`, how many `landings` there
+        had been before the caller looked for the result, it may be told that this one was among those since.
         """
         while True:
             with self._lock:
                 flight = self._open.get(key)
                 if flight is None:
+                    if since is not None and self._landed.get(key, 0) > since:
+                        return None, NoLanding.JUST_LANDED
                     flight = self._open[key] = Flight()
                     break
                 mine = _leading.get()
@@ -91,6 +103,11 @@ class Flights:
         with self._lock:
             return len(self._open)
 
+    def landed(self) -> list[Hashable]:
+        """The latest loads that have ended, oldest first."""
+        with self._lock:
+            return list(self._landed)
+
     async def _lead(
         self, key: Hashable, flight: Flight, lead: Callable[[], Awaitable[tuple[T, Landing | NoLanding]]]
     ) -> T:
@@ -106,7 +123,16 @@ class Flights:
             _leading.reset(outer)
             with self._lock:
                 del self._open[key]
+                if outcome is not NoLanding.CANCELLED:
+                    self._remember(key)
             flight.landing.set_result(outcome)
+
+    def _remember(self, key: Hashable) -> None:
+        self.landings += 1
+        self._landed.pop(key, None)
+        self._landed[key] = self.landings
+        if len(self._landed) > RECENT:
+            del self._landed[next(iter(self._landed))]
 
     async def _follow(self, flight: Flight, mine: tuple[Flight, ...], waiting: Waiting) -> object:
         try:

@@ -141,6 +141,17 @@ async def read(question: Question, load: Load, may_keep: MayKeep, packing: Packi
         Unpackable: the value is of a type that cannot be kept: the function's declaration is wrong.
         whatever `load` raises; nothing else.
     """
+    answer = await _read(question, load, may_keep, packing, ports, since=ports.flights.landings)
+    if answer is None:
+        answer = await _read(question, load, may_keep, packing, ports, since=None)
+    assert answer is not None
+    return answer
+
+
+async def _read(
+    question: Question, load: Load, may_keep: MayKeep, packing: Packing, ports: Ports, *, since: int | None
+) -> Hit | Filled | None:
+    """None: a load of the same has ended since there were `since` landings, so that another look may be a hit."""
     try:
         await _settle(ports)
         found = await _look(question, ports.store, packing)
@@ -153,8 +164,8 @@ async def read(question: Question, load: Load, may_keep: MayKeep, packing: Packi
         return Filled(await ports.waiting.call(load), _reason(down))
     if versions is None:
         return Filled(await ports.waiting.call(load), Reason.MARKED, odd=found.odd)
-    filled = await _fly(question, versions, load, may_keep, packing, ports)
-    return filled._replace(odd=found.odd)
+    filled = await _fly(question, versions, load, may_keep, packing, ports, since=since)
+    return None if filled is None else filled._replace(odd=found.odd)
 
 
 async def refill(question: Question, load: Load, may_keep: MayKeep, packing: Packing, ports: Ports) -> Filled:
@@ -238,7 +249,9 @@ async def _fly(
     may_keep: MayKeep,
     packing: Packing,
     ports: Ports,
-) -> Filled:
+    *,
+    since: int | None,
+) -> Filled | None:
     unkept: Reason | None = None
 
     async def lead() -> tuple[Any, bytes | NoLanding]:
@@ -246,7 +259,9 @@ async def _fly(
         value, (landing, unkept) = await _load_and_keep(question, versions, load, may_keep, packing, ports)
         return value, landing
 
-    value, landing = await ports.flights.join((question.key, *versions), lead, ports.waiting)
+    value, landing = await ports.flights.join((question.key, *versions), lead, ports.waiting, since=since)
+    if landing is NoLanding.JUST_LANDED:
+        return None
     if landing is None:
         return Filled(value, unkept)
     if not isinstance(landing, NoLanding):
