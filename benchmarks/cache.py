@@ -24,6 +24,7 @@ from dogpile.cache import make_region
 from sqlalchemy import Engine, create_engine, func, update
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
+from benchmarks.near import hits_in_the_process
 from benchmarks.rounds import Contender, Figure, measure, show
 from perfkit import Cache, Policy
 from perfkit.cache.policy import Mode
@@ -45,7 +46,7 @@ class Bin(Base):
 
 
 def run(*, quick: bool) -> dict[str, Any]:
-    """Print and return the tables `hits` and `commits`."""
+    """Print and return the tables `hits`, `near` and `commits`."""
     rounds = 3 if quick else 15
     with ExitStack() as stack:
         up = stack.enter_context(services.running())
@@ -55,6 +56,7 @@ def run(*, quick: bool) -> dict[str, Any]:
         if url is None:
             print("No Redis to be had: only memory is measured.", file=sys.stderr)
         hits = show("A hit: a dict of 22 values", _hits(engine, url, rounds))
+        near = show("A hit that asks nobody, under a lease", hits_in_the_process(engine, url, rounds))
         commits = show("A commit of one changed row, SQLite in memory", _commits("sqlite://", url, rounds))
         if up.postgres_url is not None:
             database = up.postgres_url.replace("postgresql:", "postgresql+psycopg:")
@@ -69,7 +71,7 @@ def run(*, quick: bool) -> dict[str, Any]:
         )
     for what, commands in trips.items():
         print(f"{what}: {commands} to Redis")
-    return {"hits": hits, "commits": commits, "bumps": bumps, "round_trips": trips}
+    return {"hits": hits, "near": near, "commits": commits, "bumps": bumps, "round_trips": trips}
 
 
 def _round_trips(engine: Engine, url: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Four ways to cache one number of a row, each as its documentation says; for benchmarks/stale.py."""
+"""Ways to cache one number of a row, each as its documentation says; for benchmarks/stale.py."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from sqlalchemy import Engine, select, update
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from perfkit import Cache, Policy
-from perfkit.cache.policy import Mode
+from perfkit.cache.policy import L1, Mode
 
 TTL_S = 300
+LEASE_S = 0.02
 MARK_HOLD_S = 1.0  # short, because one writer in twenty dies
 
 
@@ -42,12 +43,15 @@ class Contender(Protocol):
 class Perfkit:
     """A decorator, and an engine that is watched."""
 
-    def __init__(self, engine: Engine, url: str, mode: Mode) -> None:
+    def __init__(self, engine: Engine, url: str, mode: Mode, l1: L1 = "auto", *, writer_waits: bool = False) -> None:
         self.loads = 0
         self._engine = engine
-        cache = Cache("stale", Policy(mode=mode, ttl=TTL_S, mark_hold=MARK_HOLD_S, idle_timeout=MARK_HOLD_S / 2))
+        policy = Policy(
+            mode=mode, ttl=TTL_S, mark_hold=MARK_HOLD_S, idle_timeout=MARK_HOLD_S / 2, l1=l1, writer_waits=writer_waits
+        )
+        cache = Cache("stale", policy)
 
-        @cache.query(tags="rows#{row_id}")
+        @cache.query()
         def number(session: Session, row_id: int) -> int:
             self.loads += 1
             return session.execute(select(Row.n).where(Row.id == row_id)).scalar_one()
@@ -117,6 +121,11 @@ class Deleting:
 
 CONTENDERS: dict[str, Callable[[Engine, str], Contender]] = {
     "perfkit, strict": lambda engine, url: Perfkit(engine, url, "strict"),
+    "perfkit, strict, validated": lambda engine, url: Perfkit(engine, url, "strict", "validate"),
+    "perfkit, strict, 20 ms lease, writers wait": lambda engine, url: Perfkit(
+        engine, url, "strict", LEASE_S, writer_waits=True
+    ),
+    "perfkit, 20 ms lease": lambda engine, url: Perfkit(engine, url, "strict", LEASE_S),
     "perfkit, committed": lambda engine, url: Perfkit(engine, url, "committed"),
     "dogpile.cache, distributed lock": Dogpile,
     "delete after commit, by hand": Deleting,

@@ -34,7 +34,18 @@ FRONT_DOOR = ""  # perfkit/__init__.py stands above all of them
 # Who may know that there are clients, loops and threads.
 RESERVED = frozenset({"redis", "asyncio", "threading"})
 MAY_WAIT = (
-    *("counters", "waiting", "wire", "cache.arrears", "cache.flights", "cache.memory", "relay.run"),
+    *(
+        "counters",
+        "waiting",
+        "wire",
+        "cache.arrears",
+        "cache.bumps",
+        "cache.worth",
+        "cache.flights",
+        "cache.memory",
+        "cache.near",
+        "relay.run",
+    ),
     *("integrations", "cli"),
 )
 

@@ -110,3 +110,7 @@ class StoreDown(CacheError):
 
 class CommitRefused(CacheError):
     """The transaction was not committed, because committing it could have left old answers in the cache."""
+
+
+class NotCached(RuntimeWarning):
+    """A cached function reads what nobody can tell the cache of, so that its results are never kept."""

@@ -14,6 +14,7 @@ This file and `wire.py` are the only ones that know there are three.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -40,6 +41,10 @@ class Waiting(Protocol):
         """
         ...
 
+    async def sleep(self, duration_s: float) -> None:
+        """Let so much time go by."""
+        ...
+
 
 class Blocking:
     """A sync caller in an ordinary thread."""
@@ -56,6 +61,9 @@ class Blocking:
         except FutureTimeout:
             raise TimeoutError from None
 
+    async def sleep(self, duration_s: float) -> None:
+        time.sleep(duration_s)  # noqa: ASYNC251 - only ever run by `run_now`
+
 
 class Suspending:
     """A coroutine on an event loop."""
@@ -66,6 +74,9 @@ class Suspending:
     async def outcome(self, future: Future[T], patience_s: float) -> T:
         return await _within(future, patience_s)
 
+    async def sleep(self, duration_s: float) -> None:
+        await asyncio.sleep(duration_s)
+
 
 class InGreenlet:
     """Sync code that an async engine runs."""
@@ -75,6 +86,9 @@ class InGreenlet:
 
     async def outcome(self, future: Future[T], patience_s: float) -> T:
         return await_in_greenlet(_within(future, patience_s))
+
+    async def sleep(self, duration_s: float) -> None:
+        await_in_greenlet(asyncio.sleep(duration_s))
 
 
 async def _within(future: Future[T], patience_s: float) -> T:

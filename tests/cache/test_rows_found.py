@@ -12,7 +12,7 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
-from perfkit.cache import Reason, rows
+from perfkit.cache import Reason, only, rows
 from perfkit.errors import UnknownTag
 
 
@@ -23,7 +23,7 @@ class Fleet:
         self.kit = kit
         self.loads = 0
         self.inside: Callable[[], None] = lambda: None
-        tags = ["teams", rows(kit.Bin, lambda names: [int(key) for key in names])]
+        tags = only("teams", rows(kit.Bin, lambda names: [int(key) for key in names]))
 
         @kit.cache.query(tags=tags)
         def names(session: Session, team_id: int) -> dict[str, str]:
@@ -105,7 +105,7 @@ def test_a_hit_whose_rows_are_other_ones_than_the_last_time_is_found_with_a_seco
     calling(kit, "names", 7)
     declared = [each for each in kit.cache._declared if each.finder is not None]
     for each in declared:
-        each.finder._remembered.clear()
+        each.learner._met.clear()
 
     assert calling(kit, "names", 7) == {"1": "one", "3": "three"}
     assert fleet.loads == 1
@@ -127,7 +127,7 @@ def test_keys_that_a_write_could_spell_differently_mean_the_table(small):
     """A string for an integer key depends on more, never on less."""
     calls = 0
 
-    @small.cache.query(tags=rows(small.Bin, lambda name: ["1"]))
+    @small.cache.query(tags=only(rows(small.Bin, lambda name: ["1"])))
     def name_of(session: Session) -> str | None:
         nonlocal calls
         calls += 1
@@ -145,14 +145,14 @@ def test_keys_that_a_write_could_spell_differently_mean_the_table(small):
 def test_more_rows_than_a_mark_names_mean_the_table(small):
     """One cell instead of thousands."""
 
-    @small.cache.query(tags=rows(small.Bin, lambda many: range(1000)))
+    @small.cache.query(tags=only(rows(small.Bin, lambda many: range(1000))))
     def many(session: Session) -> int:
         return 1
 
     with Session(small.engine) as session:
         many(session)
     declared = small.cache._declared[-1]
-    (found,) = declared.finder._remembered.values()
+    (found,) = declared.learner._met.values()
     assert found.tags == (b"bins",)
 
 
@@ -184,7 +184,8 @@ def test_an_entry_that_bears_strange_tags_is_a_miss(small, tags):
         key = small.cache.key_of(small.sync["names"], session, 7).encode()
     store = small.cache._runtime.ports(suspending=False).store
     raw = msgpack.unpackb(store.read_now([key]).values[0], use_list=False)
-    store._entries[key] = msgpack.packb((*raw[:3], (*raw[3][:2], *tags))), float("inf")
+    store._entries[key] = msgpack.packb((*raw[:3], (*raw[3][:2], *tags), *raw[4:])), float("inf")
+    small.cache._runtime.near.clear()
 
     with Session(small.engine) as session:
         assert small.sync["names"](session, 7) == {"1": "one", "3": "three"}

@@ -156,3 +156,32 @@ async def test_the_private_names_are_there(engine, tmp_path):
     async with AsyncSession(suspending) as session:
         assert await session.run_sync(lambda _: private.in_greenlet()) is True
     await suspending.dispose()
+
+
+def test_every_mapped_class_is_found():
+    """Also of other bases: `__cache_tags__` is looked for in all of them."""
+    assert Thing in private.mapped_classes()
+
+
+@pytest.mark.parametrize(
+    ("read", "hands_out"),
+    [
+        (lambda session: session.get(Thing, 1), True),
+        (lambda session: session.scalars(select(Thing)).all(), True),
+        (lambda session: session.scalars(select(Thing).where(Thing.id == 2)).all(), False),
+        (lambda session: session.execute(select(Thing.name)).all(), False),
+    ],
+)
+def test_a_session_asks_its_identity_map_before_it_hands_out_what_it_holds(engine, read, hands_out):
+    """By `get`, whether there is a row to load or not; of what it did not hold before, nothing is told."""
+    told: list[bool] = []
+    with Session(engine) as session:
+        session.add_all([Thing(id=1), Thing(id=2)])
+        session.commit()
+    with Session(engine) as session:
+        held = session.get(Thing, 1)
+        with private.noticing_held(session, lambda: told.append(True)):
+            read(session)
+        assert held is not None
+        assert "get" not in vars(session.identity_map)
+    assert bool(told) is hands_out

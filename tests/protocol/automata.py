@@ -98,6 +98,9 @@ class AskedWaiting:
             await Op("wait", future)
         return future.result()
 
+    async def sleep(self, duration_s: float) -> None:
+        await Op("sleep", duration_s)
+
 
 class Member(NamedTuple):
     """One coroutine of a process: what it asks for next (None when it has ended), and what it has returned.

@@ -5,7 +5,7 @@ What is stepped is production code (automata.py); the world around it is a model
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgpack
@@ -15,7 +15,8 @@ from perfkit.cache import Policy, cells, read
 from perfkit.cache.arrears import Arrears
 from perfkit.cache.flights import Flights
 from perfkit.cache.policy import Reason
-from perfkit.cache.read import Named, Ports, Question
+from perfkit.cache.read import Bearing, Named, Ports, Question
+from perfkit.cache.store import Store
 from perfkit.cache.write import Writer
 from perfkit.errors import CommitRefused
 from tests.protocol.automata import AskedStore, AskedWaiting, Automaton, Op, Process, TurnedClock
@@ -34,32 +35,61 @@ class MsgPacking:
 
 
 class OneRow:
-    """A result that depends on ROW, as only the result can tell. `guess` is what was expected of it."""
-
-    def __init__(self, guess: Named) -> None:
-        self._guess = guess
+    """A result that depends on ROW, as only the result can tell."""
 
     def found_in(self, value: Any) -> Named:
         return Named((ROW,), (ROW,))
 
+
+class Forgetful:
+    """Learns nothing from one call to the next."""
+
     def at(self, tags: tuple[bytes, ...]) -> Named:
         return Named(tags, tags)
 
-    def expected(self, key: bytes) -> Named:
-        return self._guess
-
-    def remember(self, key: bytes, found: Named) -> None:
+    def remember(self, tags: tuple[bytes, ...]) -> None:
         pass
 
 
-def question(names: tuple[bytes, ...], *, guarded: bool = False, guess: bool = True) -> Question:
-    if not guarded:
+class Observed:
+    """One load that turns out to read ROW, and captures it just before, as `cache.observe` does."""
+
+    is_late = False
+
+    def __init__(self) -> None:
+        self.captured: dict[bytes, Any] = {}
+        self._before: set[bytes] = set()
+        self.unfit: Reason | None = None
+
+    def begin(self, captured: Mapping[bytes, Any]) -> None:
+        self.captured, self._before, self.unfit = dict(captured), set(captured), None
+
+    async def before_statement(self, store: Store) -> None:
+        if ROW not in self.captured:
+            seen = await store.ensure((ROW,))
+            version = read.version_of(seen.values[0], seen.epochs[0])
+            if version is None:
+                self.unfit = Reason.MARKED
+            else:
+                self.captured[ROW] = version
+
+    def bearing(self, known: Sequence[bytes]) -> Bearing:
+        return Bearing((ROW,), (self.captured[ROW],))
+
+    @property
+    def was_foreseen(self) -> bool:
+        return ROW in self._before
+
+
+def question(names: tuple[bytes, ...], *, guarded: bool = False, learned: bool = False, guess: bool = True) -> Question:
+    if not guarded and not learned:
         return Question(ENTRY, Named(names, names), 60_000, 1_000)
-    finding = OneRow(Named((ROW,), (ROW,)) if guess else Named((), ()))
-    return Question(ENTRY, Named((), ()), 60_000, 1_000, (TABLE,), finding)
+    expected = Named((ROW,), (ROW,)) if guess else Named((), ())
+    plain = Question(ENTRY, Named((), ()), 60_000, 1_000, expected=expected, extra=Forgetful())
+    return plain._replace(guards=(TABLE,), finding=OneRow()) if guarded else plain
 
 
-def readers(asked: Question, count: int, *, split: bool, snapshot: bool = False) -> Automaton:
+def readers(asked: Question, count: int, *, split: bool, snapshot: bool = False, learned: bool = False) -> Automaton:
     """`count` readers who share a process; `snapshot`: in a transaction that reads from one, begun before."""
 
     async def load() -> int:
@@ -69,13 +99,27 @@ def readers(asked: Question, count: int, *, split: bool, snapshot: bool = False)
     async def reader(ports: Ports) -> int | None:
         if snapshot:
             await Op("snapshot")
-        answer = await read.read(asked, load, lambda: Reason.SNAPSHOT if snapshot else None, MsgPacking(), ports)
+        observed = Observed()
+
+        async def watched_load() -> int:
+            if not Observed.is_late:
+                await observed.before_statement(ports.store)
+            value = await load()
+            if Observed.is_late:
+                await observed.before_statement(ports.store)
+            return value
+
+        def may_keep() -> Reason | None:
+            return Reason.SNAPSHOT if snapshot else observed.unfit
+
+        its = asked._replace(observing=observed) if learned else asked
+        answer = await read.read(its, watched_load if learned else load, may_keep, MsgPacking(), ports)
         value: int = answer.value
         return None if snapshot else value  # what it gets is its own affair; what it leaves is not
 
     def make() -> Process:
         flights = Flights()
-        ports = Ports(AskedStore(split=split), AskedWaiting(), flights, Arrears())
+        ports = Ports(AskedStore(split=split), AskedWaiting(), flights, Arrears(), clock=TurnedClock())
         return Process([reader(ports) for _ in range(count)], lambda: frozenset(flights.landed()))
 
     return Automaton(make)
@@ -117,6 +161,7 @@ class Plan:
         split: bool = False,
         guarded: bool = False,
         guess: bool = True,
+        learned: bool = False,
         snapshot: bool = False,
         mode: str = "strict",
         on_mark_failure: str = "veto",
@@ -127,14 +172,15 @@ class Plan:
         self.writes = writes
         self.processes, self.writers, self.warm, self.names = processes, writers, warm, names
         self.split, self.guarded, self.guess, self.snapshot = split, guarded, guess, snapshot
+        self.learned = learned
         self.assumed, self.chances = assumed, Chances(**chances)
         self.policy = Policy(mode=mode, mark_hold=HOLD_S, on_mark_failure=on_mark_failure)  # type: ignore[arg-type]
 
     def explore(self, **options: Any) -> Explored:
         names = (TABLE, ROW) if self.guarded else self.names
-        asked = question(names, guarded=self.guarded, guess=self.guess)
+        asked = question(names, guarded=self.guarded, learned=self.learned, guess=self.guess)
         counts = sorted(set(self.processes))
-        kinds = [readers(asked, count, split=self.split) for count in counts]
+        kinds = [readers(asked, count, split=self.split, learned=self.learned) for count in counts]
         processes = [counts.index(count) for count in self.processes]
         if self.snapshot:
             processes.append(len(kinds))
@@ -143,7 +189,7 @@ class Plan:
             names,
             kinds,
             writer(self.writes or names, self.policy, split=self.split),
-            readers(asked, 1, split=False),
+            readers(asked, 1, split=False, learned=self.learned),
             assumed=self.assumed,
             mark_loss=True,
         )
@@ -169,6 +215,11 @@ STRICT: dict[str, Plan] = {
     "rows named by the result, not guessed": Plan(processes=(1, 1), writers=2, guarded=True, guess=False, warm=False),
     "rows named by the result, a killed writer": Plan(processes=(1, 1), guarded=True, deaths=1, ticks=2, evictions=1),
     "rows named by the result in one process": Plan(processes=(2,), writers=2, guarded=True),
+    "learned, and not foreseen": Plan(processes=(1, 1), writers=2, learned=True, guess=False, warm=False),
+    "learned, cells read one by one": Plan(processes=(1, 1), writers=2, learned=True, split=True),
+    "learned in one process": Plan(processes=(2,), writers=2, learned=True, guess=False, warm=False),
+    "learned, a killed writer": Plan(processes=(1, 1), learned=True, guess=False, deaths=1, ticks=2, evictions=1),
+    "learned, a restart or a promotion": Plan(processes=(1, 1), learned=True, guess=False, syncs=1, returns=1),
     "a snapshot beside": Plan(processes=(1,), writers=2, snapshot=True, deaths=1, ticks=2),
 }
 
@@ -308,22 +359,20 @@ def what_a_snapshot_says_is_kept(patch: pytest.MonkeyPatch) -> None:
 
 
 def guard_not_looked_at_again(patch: pytest.MonkeyPatch) -> None:
-    async def find(question: Question, versions: Any, value: Any, store: Any) -> Any:
-        assert question.finding is not None
-        captured = await read._ensure(question.finding.found_in(value).cells, store)
-        return Reason.MARKED if captured is None else ((ROW,), captured)
+    async def find(question: Question, versions: Any, bearing: Any, found: Named, store: Any) -> Any:
+        captured = await read._ensure(found.cells, store)
+        return Reason.MARKED if captured is None else Bearing((ROW,), captured)
 
     patch.setattr(read, "_find", find)
 
 
 def guard_looked_at_before_the_rows(patch: pytest.MonkeyPatch) -> None:
-    async def find(question: Question, versions: Any, value: Any, store: Any) -> Any:
-        assert question.finding is not None
+    async def find(question: Question, versions: Any, bearing: Any, found: Named, store: Any) -> Any:
         now = await store.read(question.guards)
-        if tuple(map(cells.version_of, now.values, now.epochs)) != versions:
+        if tuple(map(cells.version_of, now.values, now.epochs)) != versions[-1:]:
             return Reason.OVERTAKEN
-        captured = await read._ensure(question.finding.found_in(value).cells, store)
-        return Reason.MARKED if captured is None else ((ROW,), captured)
+        captured = await read._ensure(found.cells, store)
+        return Reason.MARKED if captured is None else Bearing((ROW,), captured)
 
     patch.setattr(read, "_find", find)
 
@@ -331,16 +380,24 @@ def guard_looked_at_before_the_rows(patch: pytest.MonkeyPatch) -> None:
 def one_tag_of_two_is_enough(patch: pytest.MonkeyPatch) -> None:
     real = read.judge
 
-    def judge(question: Question, expected: Any, seen: Any, packing: Any) -> Any:
-        found = real(question, expected, seen, packing)
+    def judge(question: Question, seen: Any, packing: Any) -> Any:
+        found = real(question, seen, packing)
         raw = seen.values[0]
         if raw is not None and not isinstance(found, read.Hit):
             entry = read.unseal(raw)
             if entry.versions[0] == cells.version_of(seen.values[1], seen.epochs[1]):
-                return read.Hit(packing.unpack(entry.payload))
+                return read.Hit(packing.unpack(entry.payload), Bearing(entry.tags, entry.versions))
         return found
 
     patch.setattr(read, "judge", judge)
+
+
+def a_statement_captured_after_it(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Observed, "is_late", True)
+
+
+def followers_share_what_was_not_foreseen(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Observed, "was_foreseen", True)
 
 
 MUTANTS: list[tuple[Mutation, Plan]] = [
@@ -356,6 +413,8 @@ MUTANTS: list[tuple[Mutation, Plan]] = [
     (what_a_snapshot_says_is_kept, Plan(snapshot=True)),
     (guard_not_looked_at_again, Plan(guarded=True, warm=False)),
     (guard_looked_at_before_the_rows, Plan(guarded=True, warm=False)),
+    (a_statement_captured_after_it, Plan(learned=True, guess=False, warm=False)),
+    (followers_share_what_was_not_foreseen, Plan(processes=(2,), learned=True, guess=False, warm=False)),
     (one_tag_of_two_is_enough, Plan(names=(TABLE, ROW), writes=(ROW,))),
 ]
 

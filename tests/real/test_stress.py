@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks.contenders import LEASE_S
 from benchmarks.stale import MIXES, Count, one_run
 
 
@@ -19,6 +20,26 @@ def test_strict_has_no_stale_read(pg_url, redis_url, mix):
         total.add(stress(pg_url, redis_url, "perfkit, strict", mix, 3.0))
 
     assert (total.stale_visible, total.stale_acknowledged, total.left) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("name", ["perfkit, strict, validated", "perfkit, strict, 20 ms lease, writers wait"])
+def test_strict_has_none_with_results_in_the_process_either(pg_url, redis_url, name):
+    """Versions that are asked for, or leases that writers wait for."""
+    total = Count()
+    while not (total.deaths and total.reads > 500 and total.commits > 20):
+        total.add(stress(pg_url, redis_url, name, "one hot row", 3.0))
+
+    assert (total.stale_visible, total.stale_acknowledged, total.left) == (0, 0, 0)
+
+
+def test_a_lease_is_stale_for_no_longer_than_it_lasts(pg_url, redis_url):
+    """From when another process could see the newer number to when a read that got the older one began."""
+    total = Count()
+    while not (total.stale_visible and total.deaths):
+        total.add(stress(pg_url, redis_url, "perfkit, 20 ms lease", "one hot row", 2.0))
+
+    assert 0 < total.longest_us < LEASE_S * 1_000_000
+    assert total.left == 0
 
 
 def test_committed_has_no_acknowledged_stale_read(pg_url, redis_url):

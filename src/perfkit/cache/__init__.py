@@ -2,6 +2,9 @@
 
 from perfkit.cache.cache import Cache as Cache
 from perfkit.cache.cache import CacheStats as CacheStats
+from perfkit.cache.explain import ExplainedTag as ExplainedTag
+from perfkit.cache.explain import Explanation as Explanation
+from perfkit.cache.explain import Peeked as Peeked
 from perfkit.cache.found import FoundRows as FoundRows
 from perfkit.cache.found import rows as rows
 from perfkit.cache.memory import MemoryStore as MemoryStore
@@ -9,10 +12,46 @@ from perfkit.cache.policy import Policy as Policy
 from perfkit.cache.policy import Reason as Reason
 from perfkit.cache.store import Seen as Seen
 from perfkit.cache.store import Store as Store
+from perfkit.cache.tags import Only as Only
 from perfkit.cache.tags import TagSource as TagSource
+from perfkit.cache.tags import only as only
+from perfkit.cache.worth import FunctionStats as FunctionStats
 
-__all__ = ["Cache", "CacheStats", "FoundRows", "MemoryStore", "Policy", "Reason", "Seen", "Store", "TagSource", "rows"]
+__all__ = [
+    "Cache",
+    "CacheStats",
+    "ExplainedTag",
+    "Explanation",
+    "FoundRows",
+    "FunctionStats",
+    "MemoryStore",
+    "Only",
+    "Peeked",
+    "Policy",
+    "Reason",
+    "Seen",
+    "Store",
+    "TagSource",
+    "only",
+    "rows",
+]
 
-for _public in (Cache, CacheStats, FoundRows, MemoryStore, Policy, Reason, Seen, Store, rows):
+for _public in (
+    Cache,
+    CacheStats,
+    ExplainedTag,
+    Explanation,
+    FoundRows,
+    FunctionStats,
+    MemoryStore,
+    Only,
+    Peeked,
+    Policy,
+    Reason,
+    Seen,
+    Store,
+    only,
+    rows,
+):
     _public.__module__ = __name__
 del _public

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from perfkit.cache.bumps import Bumps, line_of_caller
 from perfkit.cache.tags import tags_of
 from perfkit.cache.write import Announced, Writer
 from perfkit.errors import CommitRefused
+from perfkit.sqla.catalog import Catalog
 from perfkit.sqla.changes import Changes
 from perfkit.sqla.commits import Outcome
 from perfkit.waiting import run_now
@@ -15,19 +17,26 @@ from perfkit.waiting import run_now
 class Announcer:
     """What one cache does at the commits of the engines it watches."""
 
-    def __init__(self, writer: Callable[[list[str]], Writer | None], count: Callable[[Announced, bool], None]) -> None:
+    def __init__(
+        self, writer: Callable[[list[str]], Writer | None], count: Callable[[Announced, bool], None], bumps: Bumps
+    ) -> None:
         self._writer = writer
         self._count = count
+        self._bumps = bumps
 
-    def before(self, changes: Changes) -> Writer | None:
+    def before(self, catalog: Catalog, changes: Changes) -> Writer | None:
         """Mark. What it returns goes to `after`.
 
         Raises:
             CommitRefused: see `Writer.mark`.
         """
-        writer = self._writer(tags_of(changes))
+        if changes.everything:
+            catalog.forget()
+        tags = tags_of(changes, catalog.relations.kin)
+        writer = self._writer(tags)
         if writer is None:
             return None
+        self._bumps.note(tags, line_of_caller())
         try:
             run_now(writer.mark())
         except CommitRefused:

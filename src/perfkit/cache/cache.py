@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from itertools import chain
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
@@ -15,20 +17,28 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, a
 from sqlalchemy.orm import Session, scoped_session
 
 from perfkit.cache.announce import Announcer
-from perfkit.cache.cached import Declared, cached, declared_by, refresh_later, refresh_now
+from perfkit.cache.bumps import line_of_caller
+from perfkit.cache.cached import Call, Declared, cached, declared_by, refresh_later, refresh_now
+from perfkit.cache.explain import Explanation, Peeked, explained, peeked
 from perfkit.cache.found import FoundRows
 from perfkit.cache.keys import digest
 from perfkit.cache.memory import MemoryStore
-from perfkit.cache.policy import Policy, Reason, milliseconds
+from perfkit.cache.near import ATTENTION
+from perfkit.cache.policy import L1, Policy, Reason, lease_of, milliseconds
+from perfkit.cache.read import Hit
 from perfkit.cache.redis import RedisStore
+from perfkit.cache.relations import Known, declare_conditions, folded
 from perfkit.cache.runtime import Runtime
 from perfkit.cache.store import Store
-from perfkit.cache.tags import TagSource, cell_key, tags_by_hand
+from perfkit.cache.tags import Only, TagSource, cell_key, tags_by_hand
+from perfkit.cache.worth import FunctionStats
 from perfkit.cache.write import Announced, Writer
 from perfkit.errors import CacheDeclarationError, StoreDown
+from perfkit.sqla.catalog import Catalog
 from perfkit.sqla.commits import around_commits
 from perfkit.sqla.idle import bound_idle
 from perfkit.sqla.sessions import announce_by_hand, carrier_in, database_name, engine_of, watch_sessions
+from perfkit.sqla.watching import watch_engines
 from perfkit.waiting import run_now
 from perfkit.wire.addresses import check_url
 from perfkit.wire.wires import TIMEOUT_S, Wires, open_wires
@@ -55,7 +65,8 @@ class CacheStats:
     """What a cache has done in this process since it was made.
 
     `calls` is the sum of `hits`, `fills`, `shared` and `bypasses`. `unkept` and `odd` count reasons
-    beside those: loads that were not kept, entries that were not ours. Of the commits that changed something,
+    beside those: loads that were not kept, entries that were not ours. `functions` has the same for each cached
+    function, with what it has saved, the most first. Of the commits that changed something,
     `marked_commits` were announced beforehand, `unmarked_commits` only afterwards, and `refused_commits` not made;
     of the first two, `unbumped_commits` could not be told to the store when they came back, or their outcome is not
     known.
@@ -71,6 +82,7 @@ class CacheStats:
     unmarked_commits: int
     refused_commits: int
     unbumped_commits: int
+    functions: tuple[FunctionStats, ...] = field(default=(), repr=False)
 
     @property
     def calls(self) -> int:
@@ -80,6 +92,10 @@ class CacheStats:
     def hit_ratio(self) -> float:
         """Hits among all calls; 0.0 before the first."""
         return self.hits / self.calls if self.calls else 0.0
+
+
+async def _nothing() -> None:
+    return None
 
 
 class Cache:
@@ -104,25 +120,32 @@ class Cache:
         self._runtime = Runtime(namespace, policy or Policy())
         self._declared: list[Declared] = []
         self._metadata: list[MetaData] = []
+        self._reads: dict[str, Sequence[str]] = {}
         self._unwatch: dict[Dialect, list[Callable[[], None]]] = {}
         self._wires: Wires | None = None
-        self._announcer = Announcer(self._writer, self._count_commit)
+        self._announcer = Announcer(self._writer, self._count_commit, self._runtime.bumps)
 
     # ---- declaring
 
     def query(
         self,
         *,
-        tags: TagSource | FoundRows | Sequence[TagSource | FoundRows],
+        tags: TagSource | FoundRows | Only | Sequence[TagSource | FoundRows] = (),
+        reads: Mapping[str, str | Sequence[str]] | None = None,
         ttl: float | timedelta | None = None,
+        l1: L1 | None = None,
         version: int | str = 0,
     ) -> Callable[[F], F]:
         """Decorate a function that reads the database; sync or async, also a method.
 
-        `tags` names all that the result depends on: mapped classes, tables, table names (`"bins"`), rows
-        (`"bins#{bin_id}"`, the fields being parameters), names of your own (`"board:{organization_id}"`), or
-        `rows(Bin, …)` for rows that only the result can name.
+        What a result depends on is found out from the statements that the function runs. `tags` adds to that: mapped
+        classes, tables, table names (`"bins"`), rows (`"bins#{bin_id}"`, the fields being parameters), names of your
+        own (`"board:{organization_id}"`), or `rows(Bin, …)` for rows that only the result can name. `tags=only(…)` says
+        that the result depends on these alone, and the statements are not looked at.
+        `reads` says what views and SQL functions read, of which the statements show only the name:
+        `{"full_bins": ["bins", "routes"]}`; an empty list is one that reads no table.
         `ttl` in seconds or as a timedelta is how long an entry lives at most; the policy's by default.
+        `l1` says whether results are kept in the process, too; the policy's by default.
         `version` is part of the key: change it when something that the function calls has changed its result.
 
         Everything that decides the result must be an argument, the session or connection too: what the function
@@ -132,13 +155,28 @@ class Cache:
         Raises:
             CacheDeclarationError: the function, a tag or the ttl cannot work as declared.
         """
-        sources = [tags] if isinstance(tags, str | type | Table | FoundRows) else list(tags)
-        if not sources and self._runtime.policy.mode != "ttl":
-            raise CacheDeclarationError("tags=(): name what the result depends on, or no write will ever renew it.")
+        given = tags.sources if isinstance(tags, Only) else tags
+        sources = [given] if isinstance(given, str | type | Table | FoundRows) else list(given)
+        if isinstance(tags, Only) and not sources:
+            raise CacheDeclarationError("only(): name what the result depends on, or no write will ever renew it.")
+        known_reads = folded(reads, "query()")
         ttl_ms = self._runtime.policy.ttl_ms if ttl is None else milliseconds("ttl", ttl)
+        self._check_lease(l1)
 
         def decorate(function: F) -> F:
-            wrapper, declared = cached(function, self._runtime, tags=sources, ttl_ms=ttl_ms, version=version)
+            wrapper, declared = cached(
+                function,
+                lambda plain: Declared(
+                    plain,
+                    self._runtime,
+                    tags=sources,
+                    learns=not isinstance(tags, Only),
+                    reads=known_reads,
+                    ttl_ms=ttl_ms,
+                    version=version,
+                    l1=l1,
+                ),
+            )
             if any(declared.is_twin_of(other) for other in self._declared):
                 raise CacheDeclarationError(
                     f"{declared.keys.name} is declared a second time, by code that differs only in what it closes over,"
@@ -184,7 +222,13 @@ class Cache:
             )
             self._wires = wires
 
-    def watch(self, engine: Engine | AsyncEngine, *metadata: MetaData, database: str | None = None) -> None:
+    def watch(
+        self,
+        engine: Engine | AsyncEngine,
+        *metadata: MetaData,
+        database: str | None = None,
+        reads: Mapping[str, str | Sequence[str]] | None = None,
+    ) -> None:
         """See every commit on `engine`, and check that the tables which tags name are in `metadata`.
 
         Each engine whose transactions change cached tables must be watched, in every process. A session or
@@ -193,9 +237,14 @@ class Cache:
         `database` names the database in keys; by default its address does, and results of one are never given to
         sessions of another. Name it where processes reach one database by different addresses.
 
+        `reads` says what views and SQL functions read, as for `query`, for all functions.
+
+        Columns that `__cache_tags__` of a mapped class names, or `info={"cache_tags": (…)}` of a `Table`, have tags of
+        their own: a result of one organization is not renewed by a change to another's rows.
+
         Raises:
             CacheDeclarationError: not connected, or watching it already.
-            UnknownTag: a declared tag names no table of `metadata`.
+            UnknownTag: a declared tag names no table of `metadata`, or `__cache_tags__` no column.
         """
         sync_engine = engine_of(engine)
         if not self._runtime.is_connected:
@@ -209,7 +258,12 @@ class Cache:
             declared.dependencies.check(known)
         self._metadata = known
         watch_sessions()
-        take_away = [around_commits(sync_engine, self._announcer.before, self._announcer.after)]
+        declare_conditions(known)
+        self._reads |= folded(reads, "watch()")
+        self._runtime.known = Known(known, self._reads)
+        catalog = self._runtime.catalogs[sync_engine.dialect] = Catalog(sync_engine)
+        before = partial(self._announcer.before, catalog)
+        take_away = [around_commits(sync_engine, before, self._announcer.after), catalog.close, watch_engines()]
         if self._runtime.policy.mode == "strict":
             limit_ms = self._runtime.policy.idle_timeout_ms
             take_away.append(bound_idle(sync_engine, limit_ms=limit_ms, tell=self._judge_idle_limit))
@@ -220,8 +274,10 @@ class Cache:
         """Stop seeing the commits of `engine`; its sessions are answered by the database from now on."""
         dialect = engine_of(engine).dialect
         self._runtime.watched.pop(dialect, None)
+        self._runtime.catalogs.pop(dialect, None)
         for take_away in self._unwatch.pop(dialect, ()):
             take_away()
+        self._runtime.near.clear()
 
     def close(self) -> None:
         """Stop watching and forget the store. Connections of event loops stay open: prefer `aclose` there."""
@@ -274,9 +330,42 @@ class Cache:
         """
         declared, arguments = declared_by(function, args)
         key = declared.key_of(arguments, kwargs)
+        self._runtime.near.drop(key)
         if declared.suspends:
             return self._drop_later(key)
         return bool(run_now(self._store(suspending=False).drop([key])))
+
+    @overload
+    def peek(  # type: ignore[overload-overlap]
+        self, function: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs
+    ) -> Awaitable[Peeked[R] | None]: ...
+    @overload
+    def peek(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Peeked[R] | None: ...
+    def peek(self, function: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> Any:
+        """What is kept of this call and valid now; None if nothing is. Await it if the function is async.
+
+        Loads nothing and counts nothing.
+        """
+        declared, arguments = declared_by(function, args)
+        asked = declared.ask(arguments, kwargs, refresh=True)
+        step = peeked(asked) if isinstance(asked, Call) else _nothing()
+        return step if declared.suspends else run_now(step)
+
+    @overload
+    def explain(
+        self, function: Callable[P, Awaitable[Any]], *args: P.args, **kwargs: P.kwargs
+    ) -> Awaitable[Explanation]: ...
+    @overload
+    def explain(self, function: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> Explanation: ...
+    def explain(self, function: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Why this call is, or is not, answered by the cache. Await it if the function is async.
+
+        Calls the function once, to see which of its lines run which statements, and keeps nothing of that.
+        """
+        declared, arguments = declared_by(function, args)
+        asked = declared.ask(arguments, kwargs, refresh=True, explains=True)
+        step = self._explain(declared, arguments, kwargs, asked)
+        return step if declared.suspends else run_now(step)
 
     # ---- changes that cannot be seen
 
@@ -310,42 +399,52 @@ class Cache:
     @contextmanager
     def off(self) -> Iterator[None]:
         """Inside, cached functions read from the database and keep nothing; commits are announced as ever."""
-        before = self._runtime.turn_off()
-        try:
-            yield
-        finally:
-            self._runtime.turn_back(before)
+        with ATTENTION.asked_for():
+            before = self._runtime.turn_off()
+            try:
+                yield
+            finally:
+                self._runtime.turn_back(before)
 
     def stats(self) -> CacheStats:
         """Totals of this process so far."""
-        totals = self._runtime.totals.totals()
+        self._runtime.near.count()
+        commits = self._runtime.commits.totals()
+        functions = sorted((declared.tally.stats() for declared in self._declared), key=lambda each: -each.saved_s)
 
-        def one(name: str) -> int:
-            return sum(count for (kind, reason), count in totals.items() if kind == name and reason is None)
-
-        def by_reason(name: str) -> dict[Reason, int]:
-            return {reason: count for (kind, reason), count in totals.items() if kind == name and reason is not None}
+        def all_of(reasons: Iterable[Mapping[Reason, int]]) -> dict[Reason, int]:
+            return dict(sum((Counter(each) for each in reasons), Counter()))
 
         return CacheStats(
-            hits=one("hit"),
-            fills=one("fill"),
-            shared=one("shared"),
-            bypasses=by_reason("bypass"),
-            unkept=by_reason("unkept"),
-            odd=by_reason("odd"),
-            marked_commits=one("marked"),
-            unmarked_commits=one("unmarked"),
-            refused_commits=one("refused"),
-            unbumped_commits=one("unbumped"),
+            hits=sum(each.hits for each in functions),
+            fills=sum(each.fills for each in functions),
+            shared=sum(each.shared for each in functions),
+            bypasses=all_of(each.bypasses for each in functions),
+            unkept=all_of(each.unkept for each in functions),
+            odd=all_of(each.odd for each in functions),
+            marked_commits=commits.get("marked", 0),
+            unmarked_commits=commits.get("unmarked", 0),
+            refused_commits=commits.get("refused", 0),
+            unbumped_commits=commits.get("unbumped", 0),
+            functions=tuple(functions),
         )
 
     # ---- inside
+
+    def _check_lease(self, l1: L1 | None) -> None:
+        lease_ms = None if l1 is None else lease_of("l1", l1)
+        waits_ms = self._runtime.policy.wait_ms
+        if lease_ms is not None and waits_ms and lease_ms > waits_ms:
+            raise CacheDeclarationError(
+                f"l1={l1!r}: writers wait for {waits_ms} ms only, the policy's l1, and all leases must be over then."
+            )
 
     def _disconnect(self) -> None:
         for take_away in chain(*self._unwatch.values()):
             take_away()
         self._unwatch.clear()
         self._runtime.watched.clear()
+        self._runtime.catalogs.clear()
         if self._wires is not None:
             self._wires.close()
         self._wires = None
@@ -371,6 +470,18 @@ class Cache:
             raise StoreDown(f"cache {self._runtime.namespace!r} is not connected.")
         return ports.store
 
+    async def _explain(
+        self, declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any], asked: Call | Hit | Reason
+    ) -> Explanation:
+        name = declared.keys.name
+        if isinstance(asked, Call):
+            return await explained(asked, name, self._runtime.bumps)
+        try:
+            key = declared.key_of(args, kwargs).decode(errors="surrogatepass")
+        except CacheDeclarationError:
+            key = ""
+        return Explanation(name, key, "bypassed", asked if isinstance(asked, Reason) else None)
+
     async def _drop_later(self, key: bytes) -> bool:
         return bool(await self._store(suspending=True).drop([key]))
 
@@ -382,15 +493,24 @@ class Cache:
     def _writer_by_hand(self, tags: Sequence[TagSource], *, suspending: bool) -> Writer:
         if not tags:
             raise CacheDeclarationError("bump() of nothing: name at least one tag, or '*' for everything.")
-        return self._make_writer(
-            list(dict.fromkeys(tags_by_hand(tags, self._metadata))), self._store(suspending=suspending)
-        )
+        named = list(dict.fromkeys(tags_by_hand(tags, self._metadata)))
+        self._runtime.bumps.note(named, line_of_caller())
+        return self._make_writer(named, self._store(suspending=suspending))
 
     def _make_writer(self, tags: Sequence[str], store: Store) -> Writer:
         cells = [cell_key(self._runtime.namespace, tag) for tag in tags]
-        return Writer(cells, policy=self._runtime.policy, store=store, arrears=self._runtime.arrears)
+        runtime = self._runtime
+        ports = runtime.ports(suspending=False)
+        return Writer(
+            cells,
+            policy=runtime.policy,
+            store=store,
+            arrears=runtime.arrears,
+            waiting=ports.waiting if ports is not None else None,
+            changed=runtime.near.changed,
+        )
 
     def _count_commit(self, announced: Announced, bumped: bool) -> None:
-        self._runtime.totals.add((_COMMITS[announced], None))
+        self._runtime.commits.add(_COMMITS[announced])
         if not bumped:
-            self._runtime.totals.add(("unbumped", None))
+            self._runtime.commits.add("unbumped")

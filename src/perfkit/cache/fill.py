@@ -25,8 +25,8 @@ from perfkit.sqla.sessions import (
 )
 
 
-def unfit_to_read(carriers: Sequence[Carrier], families: Collection[str]) -> Reason | None:
-    """Why the database must answer; None when the cache may."""
+def unfit_to_read(carriers: Sequence[Carrier], families: Collection[str] | None) -> Reason | None:
+    """Why the database must answer; None when the cache may. No `families`: nobody knows yet what it will read."""
     for carrier in carriers:
         if is_idle(carrier):
             continue
@@ -62,15 +62,17 @@ def unfit_to_keep(carriers: Sequence[Carrier], families: Collection[str]) -> Rea
     return None
 
 
-def wrote(carrier: Carrier, families: Collection[str]) -> bool:
-    """Whether its transaction has written, or will write at the next flush, any of `families`."""
+def wrote(carrier: Carrier, families: Collection[str] | None) -> bool:
+    """Whether its transaction has written, or will write at the next flush, any of `families`; None: anything."""
     if has_pending(carrier):
         return True
     return any(concerns(changes, families) for changes in changes_of(carrier))
 
 
-def concerns(changes: Changes, families: Collection[str]) -> bool:
-    """Whether a transaction with these notes has written any of `families`."""
+def concerns(changes: Changes, families: Collection[str] | None) -> bool:
+    """Whether a transaction with these notes has written any of `families`; None: anything."""
+    if families is None:
+        return bool(changes)
     return (
         changes.everything
         or not changes.tables().isdisjoint(families)

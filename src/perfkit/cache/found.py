@@ -1,8 +1,7 @@
 """Rows that only a result can name: `tags=rows(Bin, lambda route: [stop.bin_id for stop in route.stops])`.
 
-They are captured after the load, under the guard of their table's own cell (cache/read.py). An entry bears its tags, so
-that any process can check it; which tags that will be is remembered for each key, to ask for their cells together
-with the entry.
+They are captured after the load, under the guard of their table's own cell (cache/read.py). Which they will be is
+learned like all that is not known before (cache/learned.py).
 """
 
 from __future__ import annotations
@@ -13,13 +12,11 @@ from typing import Any
 
 from sqlalchemy import Table
 
-from perfkit.cache.read import NOTHING, Named
+from perfkit.cache.read import Named
 from perfkit.cache.tags import cell_key, mapped_tables
-from perfkit.errors import Unreadable
 from perfkit.sqla.rows import row_name
 
 MAX_FOUND = 256  # rows of one result; more are the table, whose cell is one
-MAX_REMEMBERED = 10_000
 
 Keys = Callable[[Any], Iterable[Any]]
 
@@ -49,12 +46,11 @@ def rows(source: type | Table, keys: Keys) -> FoundRows:
 
 
 class Finder:
-    """What the results of one function turn out to depend on. Owns what it expects of each key."""
+    """Finds in the results of one function on which rows they depend."""
 
     def __init__(self, sources: Sequence[FoundRows], namespace: str, owner: str) -> None:
         self._sources = [(mapped_tables(found.source), found.keys) for found in sources]
         self._namespace, self._owner = namespace, owner
-        self._remembered: dict[bytes, Named] = {}
         self.tables = tuple(dict.fromkeys(table for tables, _ in self._sources for table in tables))
         self.families = tuple(dict.fromkeys(table.name for table in self.tables))
         self.guards = tuple(cell_key(namespace, family) for family in self.families)
@@ -70,22 +66,6 @@ class Finder:
             for table in tables:
                 tags.update(dict.fromkeys(_tags(table, found)))
         return self._named([tag.encode() for tag in tags])
-
-    def at(self, tags: tuple[bytes, ...]) -> Named:
-        if len(tags) > (MAX_FOUND + 2) * len(self.families):
-            raise Unreadable(f"an entry of {self._owner} bears {len(tags)} tags")
-        for tag in tags:
-            if type(tag) is not bytes or tag.partition(b"#")[0].decode(errors="replace") not in self.families:
-                raise Unreadable(f"an entry of {self._owner} bears the tag {str(tag)[:60]}")
-        return self._named(tags)
-
-    def expected(self, key: bytes) -> Named:
-        return self._remembered.get(key, NOTHING)
-
-    def remember(self, key: bytes, found: Named) -> None:
-        if len(self._remembered) >= MAX_REMEMBERED:
-            self._remembered.clear()
-        self._remembered[key] = found
 
     def _named(self, tags: Sequence[bytes]) -> Named:
         return Named(tuple(tags), tuple(cell_key(self._namespace, tag.decode()) for tag in tags))

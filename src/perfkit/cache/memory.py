@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from os import urandom
 
 from perfkit.cache import cells as cell_states
@@ -28,12 +28,22 @@ class MemoryStore:
 
     def __init__(self, *, max_bytes: int = MAX_BYTES, max_cells: int = MAX_CELLS, clock: Clock = SYSTEM) -> None:
         self._lock = threading.Lock()
-        self._clock = clock
+        self.clock = clock
         self._epoch = urandom(8)
         self._entries: OrderedDict[bytes, tuple[bytes, float]] = OrderedDict()
         self._cells: OrderedDict[bytes, bytes] = OrderedDict()
         self._bytes = 0
         self._max_bytes, self._max_cells = max_bytes, max_cells
+        self._listeners: tuple[Callable[[], None], ...] = ()
+
+    def listen(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """Call `changed` whenever a cell is marked or bumped, before that returns. Returns what ends it."""
+        self._listeners = (*self._listeners, changed)
+
+        def leave() -> None:
+            self._listeners = tuple(each for each in self._listeners if each is not changed)
+
+        return leave
 
     async def read(self, keys: Sequence[bytes]) -> Seen:
         return self.read_now(keys)
@@ -54,7 +64,7 @@ class MemoryStore:
     async def put(self, key: bytes, entry: bytes, ttl_ms: int) -> None:
         with self._lock:
             self._forget(key)
-            self._entries[key] = entry, self._clock.monotonic() + ttl_ms / 1000
+            self._entries[key] = entry, self.clock.monotonic() + ttl_ms / 1000
             self._bytes += _size(key, entry)
             self._shrink()
 
@@ -63,6 +73,7 @@ class MemoryStore:
         with self._lock:
             for cell in cells:
                 self._set_cell(cell, cell_states.marked(self._cells.get(cell), writer, now_ms + hold_ms, now_ms))
+            self._changed()
             self._shrink()
 
     async def bump(self, cells: Sequence[bytes], writer: bytes) -> None:
@@ -70,10 +81,12 @@ class MemoryStore:
         with self._lock:
             for cell in cells:
                 self._set_cell(cell, cell_states.bumped(self._cells.get(cell), writer, now_ms))
+            self._changed()
             self._shrink()
 
     async def drop(self, keys: Sequence[bytes]) -> int:
         with self._lock:
+            self._changed()
             return sum(self._forget(key) for key in keys)
 
     def size(self) -> tuple[int, int]:
@@ -88,6 +101,7 @@ class MemoryStore:
             self._cells.clear()
             self._bytes = 0
             self._epoch = urandom(8)
+            self._changed()
 
     def evict_clean(self, cell: bytes) -> None:
         """Lose a cell, as a full server may; a dirty one stays."""
@@ -106,11 +120,15 @@ class MemoryStore:
         if held is None:
             return None
         entry, until = held
-        if self._clock.monotonic() >= until:
+        if self.clock.monotonic() >= until:
             self._forget(key)
             return None
         self._entries.move_to_end(key)
         return entry
+
+    def _changed(self) -> None:
+        for each in self._listeners:
+            each()
 
     def _set_cell(self, key: bytes, cell: bytes) -> None:
         self._cells[key] = cell
@@ -132,7 +150,7 @@ class MemoryStore:
                 self._cells[key] = cell  # to the young end; tried again another time
 
     def _now_ms(self) -> int:
-        return int(self._clock.monotonic() * 1000)
+        return int(self.clock.monotonic() * 1000)
 
 
 def _size(key: bytes, entry: bytes) -> int:

@@ -13,6 +13,9 @@ version. If all versions equal those captured before the load, no mark stood in 
 became visible in between, and the value was current at the moment of the look, which lies inside the
 call. The cells need not be read atomically: each proves its own tag from capture to look.
 
+Why what a load reads may be captured while it runs: each statement's cells are captured before that statement, so
+that the argument holds for what it reads. Only, a caller who waits has not seen those cells: it looks again.
+
 Why rows may be captured after the load: who changes a row marks its table, too. An unchanged guard says that nobody
 marked any of its rows from before the load until after their cells were captured.
 
@@ -25,15 +28,16 @@ This file knows no client, loop, thread or session. Proof: tests/protocol/.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
 from perfkit.cache.arrears import Arrears
 from perfkit.cache.cells import Version, is_dirty, version_of
-from perfkit.cache.entries import seal, unseal
+from perfkit.cache.entries import Entry, seal, unseal
 from perfkit.cache.flights import Flights, NoLanding
 from perfkit.cache.policy import Reason
 from perfkit.cache.store import InstantStore, Seen, Store
+from perfkit.clock import SYSTEM, Clock
 from perfkit.errors import StoreDown, Unreadable
 from perfkit.waiting import Waiting
 
@@ -49,34 +53,59 @@ NOTHING = Named((), ())
 
 
 class Finding(Protocol):
-    """Names what only a result can tell that it depends on: rows of tables whose own cells are the guards."""
+    """Names rows that only a result can tell that it depends on; the cells of their tables are the guards."""
 
     def found_in(self, value: Any) -> Named:
         """What the result depends on."""
         ...
 
+
+class Extra(Protocol):
+    """What one call's result depends on beside what is known before it is loaded: learned from one load to the next."""
+
     def at(self, tags: tuple[bytes, ...]) -> Named:
-        """The tags that an entry bears, and where their cells live.
+        """The tags that an entry bears beside the known ones, and where their cells live.
 
         Raises:
             Unreadable: they are none of ours.
         """
         ...
 
-    def expected(self, key: bytes) -> Named:
-        """What this call's result depended on the last time; a guess that saves a round trip."""
+    def remember(self, tags: tuple[bytes, ...]) -> None:
+        """Expect these the next time."""
         ...
 
-    def remember(self, key: bytes, found: Named) -> None:
-        """Expect this the next time."""
+
+class Observing(Protocol):
+    """Watches one load, and captures what it reads beyond what was captured before, just before it is read."""
+
+    def begin(self, captured: Mapping[bytes, Version]) -> None:
+        """A load begins, before which these versions of tags were captured."""
         ...
+
+    def bearing(self, known: Sequence[bytes]) -> Bearing:
+        """The tags that its entry bears, those `known` first, and their versions."""
+        ...
+
+    @property
+    def was_foreseen(self) -> bool:
+        """Whether all that it read was captured before it began, so that callers with that capture may share it."""
+        ...
+
+
+class Bearing(NamedTuple):
+    """The tags that an entry bears, and the versions under which it was loaded."""
+
+    tags: tuple[bytes, ...]
+    versions: tuple[Version, ...]
 
 
 class Question(NamedTuple):
     """One call of a cached function, as the store knows it.
 
-    `known` is what its result depends on for sure. `finding` says what a result depends on besides, and `guards` are
-    the cells of the tables in which that is.
+    `known` is what its result depends on for sure, `expected` what it will most likely depend on beside that, `extra`
+    learns it and `observing` finds it out. `finding` says which rows a result depends on besides, and `guards` are the
+    cells of the tables in which those are.
     """
 
     key: bytes
@@ -85,11 +114,19 @@ class Question(NamedTuple):
     max_bytes: int
     guards: tuple[bytes, ...] = ()
     finding: Finding | None = None
+    expected: Named = NOTHING
+    extra: Extra | None = None
+    observing: Observing | None = None
 
     @property
     def before_load(self) -> tuple[bytes, ...]:
         """The cells whose versions are captured before the load."""
-        return self.known.cells + self.guards
+        return self.known.cells + self.expected.cells + self.guards
+
+    @property
+    def tags(self) -> tuple[bytes, ...]:
+        """The tags of the first of these."""
+        return self.known.tags + self.expected.tags
 
 
 Versions = tuple[Version, ...]
@@ -110,23 +147,35 @@ class Ports(NamedTuple):
     flights: Flights
     arrears: Arrears
     instant: InstantStore | None = None
+    clock: Clock = SYSTEM
+
+
+class Kept(NamedTuple):
+    """A result as it is kept: its bytes, what it depends on, and when its load began."""
+
+    payload: bytes
+    bearing: Bearing
+    at_ms: int
 
 
 class Hit(NamedTuple):
     """The entry was valid."""
 
     value: Any
+    kept: Kept
 
 
 class Filled(NamedTuple):
     """The function ran, for this caller or (`shared`) for another one with the same capture.
 
-    `unkept` says why its result was not kept, None that it was; `odd` what was wrong with the entry that was found.
+    `unkept` says why its result was not kept, None that it was; `kept` is what was, or what was shared; `odd` what was
+    wrong with the entry that was found.
     """
 
     value: Any
     unkept: Reason | None
     shared: bool = False
+    kept: Kept | None = None
     odd: Reason | None = None
 
 
@@ -157,7 +206,7 @@ async def _read(
         found = await _look(question, ports.store, packing)
         if isinstance(found, Hit):
             return found
-        versions = found.versions
+        question, versions = found.question, found.versions
         if versions is None and not found.is_marked:
             versions = await _ensure(question.before_load, ports.store)
     except StoreDown as down:
@@ -177,63 +226,73 @@ async def refill(question: Question, load: Load, may_keep: MayKeep, packing: Pac
         return Filled(await ports.waiting.call(load), _reason(down))
     if versions is None:
         return Filled(await ports.waiting.call(load), Reason.MARKED)
-    value, (_, unkept) = await _load_and_keep(question, versions, load, may_keep, packing, ports)
-    return Filled(value, unkept)
+    value, (_, unkept, kept) = await _load_and_keep(question, versions, load, may_keep, packing, ports)
+    return Filled(value, unkept, kept=kept)
 
 
 class Capture(NamedTuple):
     """No hit. The versions of what is captured before a load, None if one of them has none.
 
-    `odd` is what was wrong with the entry. `depends_on`: it depends on other rows than those that were looked at, so
-    that another look may be a hit. `is_marked`: a writer is at work, so there can be no version now.
+    `odd` is what was wrong with the entry. `is_marked`: a writer is at work, so there can be no version now.
+    `looks_elsewhere`: the entry depends on other tags than those that were looked at; `question` expects them now.
     """
 
+    question: Question
     versions: Versions | None
     is_marked: bool = False
     odd: Reason | None = None
-    depends_on: Named | None = None
+    looks_elsewhere: bool = False
 
 
 async def _look(question: Question, store: Store, packing: Packing) -> Hit | Capture:
-    expected = expected_by(question)
-    found = judge(question, expected, await store.read(asked_first(question, expected)), packing)
-    if isinstance(found, Hit) or found.depends_on is None:
+    found = judge(question, await store.read(asked_first(question)), packing)
+    if isinstance(found, Hit) or not found.looks_elsewhere:
         return found
-    expected = found.depends_on
-    return judge(question, expected, await store.read(asked_first(question, expected)), packing)
+    question = found.question
+    return judge(question, await store.read(asked_first(question)), packing)
 
 
-def expected_by(question: Question) -> Named:
-    """On which rows its entry most likely depends."""
-    return NOTHING if question.finding is None else question.finding.expected(question.key)
-
-
-def asked_first(question: Question, expected: Named) -> tuple[bytes, ...]:
+def asked_first(question: Question) -> tuple[bytes, ...]:
     """The keys to look at: the entry, and all cells that decide whether it is valid or what is captured."""
-    return (question.key, *question.before_load, *expected.cells)
+    return (question.key, *question.before_load)
 
 
-def judge(question: Question, expected: Named, seen: Seen, packing: Packing) -> Hit | Capture:
+def judge(question: Question, seen: Seen, packing: Packing) -> Hit | Capture:
     """What the entry and the cells, as they were seen, amount to."""
     raw, *cells = seen.values
     versions = tuple(map(version_of, cells, seen.epochs[1:]))
-    captured = versions[: len(versions) - len(expected.cells)]
-    odd, depends_on = None, None
+    odd, looks_elsewhere = None, False
     if raw is not None:
         try:
             entry = unseal(raw)
+            if _is_valid(entry, question, versions):
+                kept = Kept(entry.payload, Bearing(entry.tags, entry.versions), entry.at_ms)
+                return Hit(packing.unpack(entry.payload), kept)
             known = len(question.known.tags)
-            if entry.tags == question.known.tags + expected.tags:
-                if entry.versions == captured[:known] + versions[len(captured) :]:
-                    return Hit(packing.unpack(entry.payload))
-            elif question.finding is not None and entry.tags[:known] == question.known.tags:
-                depends_on = question.finding.at(entry.tags[known:])
-                question.finding.remember(question.key, depends_on)
+            if question.extra is not None and entry.tags[:known] == question.known.tags:
+                extra = entry.tags[known:]
+                if not set(extra) <= set(question.expected.tags):
+                    expected = question.extra.at(extra)
+                    question.extra.remember(extra)
+                    question, looks_elsewhere = question._replace(expected=expected), True
         except Unreadable:
             odd = Reason.UNREADABLE
-    if None not in captured:
-        return Capture(cast(Versions, captured), odd=odd, depends_on=depends_on)
-    return Capture(None, any(map(is_dirty, cells[: len(captured)])), odd, depends_on)
+    if None not in versions:
+        return Capture(question, cast(Versions, versions), odd=odd, looks_elsewhere=looks_elsewhere)
+    return Capture(question, None, any(map(is_dirty, cells)), odd, looks_elsewhere)
+
+
+def _is_valid(entry: Entry, question: Question, versions: tuple[Version | None, ...]) -> bool:
+    asked = question.tags
+    if entry.tags == asked:
+        return entry.versions == versions[: len(asked)]
+    known = len(question.known.tags)
+    if question.extra is None or entry.tags[:known] != question.known.tags:
+        return False
+    if len(entry.tags) != len(entry.versions) or any(type(tag) is not bytes for tag in entry.tags):
+        raise Unreadable("an entry's tags are none of ours")
+    now = dict(zip(asked, versions, strict=False))
+    return all(now.get(tag) == version for tag, version in zip(entry.tags, entry.versions, strict=True))
 
 
 async def _ensure(cells: tuple[bytes, ...], store: Store) -> Versions | None:
@@ -253,61 +312,81 @@ async def _fly(
     since: int | None,
 ) -> Filled | None:
     unkept: Reason | None = None
+    kept: Kept | None = None
 
-    async def lead() -> tuple[Any, bytes | NoLanding]:
-        nonlocal unkept
-        value, (landing, unkept) = await _load_and_keep(question, versions, load, may_keep, packing, ports)
+    async def lead() -> tuple[Any, Kept | NoLanding]:
+        nonlocal unkept, kept
+        value, (landing, unkept, kept) = await _load_and_keep(question, versions, load, may_keep, packing, ports)
         return value, landing
 
     value, landing = await ports.flights.join((question.key, *versions), lead, ports.waiting, since=since)
-    if landing is NoLanding.JUST_LANDED:
+    if landing is NoLanding.JUST_LANDED and since is not None:
         return None
     if landing is None:
-        return Filled(value, unkept)
+        return Filled(value, unkept, kept=kept)
     if not isinstance(landing, NoLanding):
-        return Filled(packing.unpack(landing), None, shared=True)
+        return Filled(packing.unpack(landing.payload), None, shared=True, kept=landing)
     return Filled(await ports.waiting.call(load), Reason.NOT_JOINED)
+
+
+class _Loaded(NamedTuple):
+    """What followers may have; why the result was not kept; what was kept of it."""
+
+    landing: Kept | NoLanding
+    unkept: Reason | None
+    kept: Kept | None = None
 
 
 async def _load_and_keep(
     question: Question, versions: Versions, load: Load, may_keep: MayKeep, packing: Packing, ports: Ports
-) -> tuple[Any, tuple[bytes | NoLanding, Reason | None]]:
+) -> tuple[Any, _Loaded]:
+    observing = question.observing
+    if observing is not None:
+        observing.begin(dict(zip(question.tags, versions, strict=False)))
+    at_ms, began_s = ports.clock.wall_ms(), ports.clock.monotonic()
     value = await ports.waiting.call(load)
+    took_us = int((ports.clock.monotonic() - began_s) * 1_000_000)
     payload = packing.pack(value)
     reason = may_keep()
     if reason is not None:
-        return value, (NoLanding.FAILED, reason)
+        return value, _Loaded(NoLanding.FAILED, reason)
+    known = question.known.tags
+    bearing = Bearing(known, versions[: len(known)]) if observing is None else observing.bearing(known)
+    # who waits has captured what this load captured before it began, and nothing that it captured on the way
+    foreseen = observing is None or observing.was_foreseen
+    landing = Kept(payload, bearing, at_ms) if foreseen else NoLanding.FAILED
     if len(payload) > question.max_bytes:
-        return value, (payload, Reason.TOO_LARGE)
+        return value, _Loaded(landing, Reason.TOO_LARGE)
     try:
-        bearing = await _find(question, versions, value, ports.store)
-        if isinstance(bearing, Reason):
-            return value, (payload, bearing)
-        await ports.store.put(question.key, seal(payload, *bearing), question.ttl_ms)
+        if question.finding is not None:
+            more = await _find(question, versions, bearing, question.finding.found_in(value), ports.store)
+            if isinstance(more, Reason):
+                return value, _Loaded(landing, more)
+            bearing = more
+        await ports.store.put(question.key, seal(payload, *bearing, at_ms, took_us), question.ttl_ms)
     except StoreDown:
-        return value, (payload, Reason.STORE_DOWN)
-    return value, (payload, None)
+        return value, _Loaded(landing, Reason.STORE_DOWN)
+    if question.extra is not None:
+        question.extra.remember(bearing.tags[len(known) :])
+    kept = Kept(payload, bearing, at_ms)
+    return value, _Loaded(kept if foreseen else NoLanding.JUST_LANDED, None, kept)
 
 
 async def _find(
-    question: Question, versions: Versions, value: Any, store: Store
-) -> tuple[tuple[bytes, ...], Versions] | Reason:
-    """The tags and versions that an entry of `value` bears; or why there can be none."""
-    if question.finding is None:
-        return question.known.tags, versions
-    found = question.finding.found_in(value)
-    known, guards = versions[: len(question.known.tags)], versions[len(question.known.tags) :]
+    question: Question, versions: Versions, bearing: Bearing, found: Named, store: Store
+) -> Bearing | Reason:
+    """`bearing` and the rows that were found in the result; or why they cannot be captured."""
+    missing = {tag: cell for tag, cell in zip(*found, strict=True) if tag not in bearing.tags}
     captured: Versions | None = ()
-    if found.cells:
-        captured = await _ensure(found.cells, store)
+    if missing:
+        captured = await _ensure(tuple(missing.values()), store)
     if captured is None:
         return Reason.MARKED
     # after the rows, and not together with them: see the module's docstring
     now = await store.read(question.guards)
-    if tuple(map(version_of, now.values, now.epochs)) != guards:
+    if tuple(map(version_of, now.values, now.epochs)) != versions[len(versions) - len(question.guards) :]:
         return Reason.OVERTAKEN
-    question.finding.remember(question.key, found)
-    return question.known.tags + found.tags, known + captured
+    return Bearing(bearing.tags + tuple(missing), bearing.versions + captured)
 
 
 class _Unsettled(StoreDown):

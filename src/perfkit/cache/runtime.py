@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar, Token
 from typing import Literal
+from weakref import WeakSet
 
-from sqlalchemy import Dialect
+from sqlalchemy import Dialect, Engine, event
 
 from perfkit.cache.arrears import Arrears
+from perfkit.cache.bumps import Bumps
 from perfkit.cache.flights import Flights
-from perfkit.cache.policy import Policy, Reason
-from perfkit.cache.read import Filled, Hit, Ports
+from perfkit.cache.near import Near
+from perfkit.cache.policy import Policy
+from perfkit.cache.read import Ports
+from perfkit.cache.relations import Known
 from perfkit.cache.store import InstantStore, Store
+from perfkit.cache.tags import cell_key
+from perfkit.clock import SYSTEM, Clock
 from perfkit.counters import Counters
+from perfkit.sqla.catalog import NOTHING_KNOWN, Catalog, Relations
 from perfkit.sqla.private import in_greenlet
 from perfkit.waiting import Blocking, InGreenlet, Suspending
 
-Total = tuple[
-    Literal["hit", "fill", "shared", "bypass", "unkept", "odd", "marked", "unmarked", "refused", "unbumped"],
-    Reason | None,
-]
+Commits = Literal["marked", "unmarked", "refused", "unbumped"]
 
 _off: ContextVar[frozenset[int]] = ContextVar("perfkit_cache_off", default=frozenset())
 
@@ -30,8 +35,14 @@ class Runtime:
     def __init__(self, namespace: str, policy: Policy) -> None:
         self.namespace, self.policy = namespace, policy
         self.watched: dict[Dialect, str] = {}  # the databases whose commits are seen, by their names in keys
+        self.catalogs: dict[Dialect, Catalog] = {}
+        self.known = Known()
         self.arrears = Arrears()
-        self.totals: Counters[Total] = Counters()
+        self.commits: Counters[Commits] = Counters()
+        self.bumps = Bumps()
+        self.near = Near(max_bytes=policy.l1_bytes)
+        self._minded: WeakSet[Engine] = WeakSet()
+        self._leave_store: Callable[[], None] = lambda: None
         self._flights = Flights()
         self._ports: tuple[Ports, Ports, Ports] | None = None
 
@@ -43,22 +54,45 @@ class Runtime:
         """Connect: a store for each way to wait."""
         self.arrears.use(blocking)
         instant = blocking if isinstance(blocking, InstantStore) else None
+        clock: Clock = SYSTEM
+        if instant is not None:
+            clock = instant.clock
+            self._leave_store = instant.listen(self.near.changed)
+        self.near.now = clock.monotonic
         self._ports = (
-            Ports(blocking, Blocking(), self._flights, self.arrears, instant),
-            Ports(suspending, Suspending(), self._flights, self.arrears, instant),
-            Ports(greenlet, InGreenlet(), self._flights, self.arrears, instant),
+            Ports(blocking, Blocking(), self._flights, self.arrears, instant, clock),
+            Ports(suspending, Suspending(), self._flights, self.arrears, instant, clock),
+            Ports(greenlet, InGreenlet(), self._flights, self.arrears, instant, clock),
         )
 
     def leave(self) -> None:
         """Disconnect."""
         self._ports = None
         self.arrears.leave()
+        self._leave_store()
+        self.near.clear()
 
     def ports(self, *, suspending: bool) -> Ports | None:
         """What a caller of this kind waits on; None while not connected."""
         if self._ports is None:
             return None
         return self._ports[1 if suspending else 2 if in_greenlet() else 0]
+
+    def mind(self, engine: Engine) -> None:
+        """An engine is part of the names of what is held: forget all that when its own options change."""
+        if engine in self._minded:
+            return
+        self._minded.add(engine)
+        event.listen(engine, "set_engine_execution_options", lambda engine, options: self.near.clear())
+
+    def relations(self, dialect: Dialect) -> Relations:
+        """What the catalog of a watched database says."""
+        catalog = self.catalogs.get(dialect)
+        return NOTHING_KNOWN if catalog is None else catalog.relations
+
+    def cells(self, tags: Iterable[bytes]) -> tuple[bytes, ...]:
+        """Where the cells of `tags` live."""
+        return tuple(cell_key(self.namespace, tag.decode(errors="surrogateescape")) for tag in tags)
 
     @property
     def is_off(self) -> bool:
@@ -71,16 +105,3 @@ class Runtime:
     def turn_back(self, before: Token[frozenset[int]]) -> None:
         """As it was."""
         _off.reset(before)
-
-    def count(self, answer: Hit | Filled | Reason) -> None:
-        """Add one call to the totals."""
-        if isinstance(answer, Hit):
-            self.totals.add(("hit", None))
-        elif isinstance(answer, Reason):
-            self.totals.add(("bypass", answer))
-        else:
-            self.totals.add(("shared" if answer.shared else "fill", None))
-            if answer.unkept is not None:
-                self.totals.add(("unkept", answer.unkept))
-            if answer.odd is not None:
-                self.totals.add(("odd", answer.odd))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
+
+from perfkit.clock import Clock
 
 
 class Seen(NamedTuple):
@@ -48,8 +50,14 @@ class Store(Protocol):
 
 @runtime_checkable
 class InstantStore(Store, Protocol):
-    """A store that never waits: a hit is answered before a coroutine is made."""
+    """A store that never waits: a hit is answered before a coroutine is made. It is all there is: of one process."""
+
+    clock: Clock
 
     def read_now(self, keys: Sequence[bytes]) -> Seen:
         """`read`, at once."""
+        ...
+
+    def listen(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """Call `changed` whenever a cell is marked or bumped, before that returns. Returns what ends it."""
         ...

@@ -3,11 +3,14 @@
     bins               any row of the table `bins`
     bins#42            the row whose primary key is 42; several columns are separated by commas
     bins#*             rows of `bins` that a statement changed without saying which (bulk UPDATE, say)
+    bins?kind=glass    the rows with this value in a column that `__cache_tags__` of the model declares
+    bins?*             rows of `bins` that changed without its being known which values those columns had, or have
     board:7            a name of your own; only `touch` and `bump` change it
     *                  everything in the namespace
 
-A result that depends on a row reads its cell and that of `bins#*`; every result reads `*`.
-A transaction that changed row 42 marks `bins` and `bins#42`; one that changed it in bulk, `bins` and `bins#*`.
+A result that depends on a row reads its cell and that of `bins#*`; on a condition, its cell and that of `bins?*`;
+every result reads `*`. A transaction that changed row 42 marks `bins` and `bins#42`; one that changed it in bulk,
+`bins` and `bins#*`. It marks the values of declared columns too that the row had and has, or `bins?*`.
 Tables go by their name without schema: two tables of one name share their tags, which costs hits and no truth.
 """
 
@@ -17,6 +20,7 @@ import re
 import string
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import MetaData, Table
@@ -32,7 +36,7 @@ TagSource = str | type | Table
 """What `tags=` takes: a mapped class, a `Table`, or a string as in the module's docstring."""
 
 EVERYTHING = "*"
-_FAMILY = re.compile(r"[^#:]+")
+_FAMILY = re.compile(r"[^#:?]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +115,24 @@ def mapped_tables(source: type | Table) -> tuple[Table, ...]:
     return tuple(dict.fromkeys(t for m in mapper.self_and_descendants for t in m.tables if isinstance(t, Table)))
 
 
+@dataclass(frozen=True, slots=True)
+class Only:
+    """What `only(…)` was given."""
+
+    sources: tuple[Any, ...]
+
+
+def only(*sources: Any) -> Only:
+    """Say that a result depends on these tags and on nothing else: its statements are not looked at.
+
+    For results that depend on less than their statements show, or on what no statement shows.
+
+    >>> from perfkit.cache import only
+    >>> tags = only("board:{organization_id}")
+    """
+    return Only(sources)
+
+
 class Dependencies:
     """The declared tags of one function, checked, and turned into tags for each call.
 
@@ -147,7 +169,7 @@ class Dependencies:
                     " of the metadata given to watch()" if known else ": watch() was given no metadata to look it up in"
                 )
                 raise UnknownTag(
-                    f"{self._owner}: tag {tag.text!r} names no table{where}{_nearest(tag.family, known)}. A name of "
+                    f"{self._owner}: tag {tag.text!r} names no table{where}{nearest(tag.family, known)}. A name of "
                     f"your own, which only touch() and bump() change, has a colon: '{tag.family}:all'."
                 )
             wanted = len(table.primary_key.columns)
@@ -187,13 +209,13 @@ class Dependencies:
             if name not in parameters:
                 raise UnknownTag(
                     f"{self._owner}: tag {tag.text!r} names the parameter {name!r}, which the function does not have"
-                    f"{_nearest(name, parameters)}."
+                    f"{nearest(name, parameters)}."
                 )
         return tag
 
 
-def tags_of(changes: Changes) -> list[str]:
-    """What a transaction must mark, in a stable order."""
+def tags_of(changes: Changes, kin: Mapping[str, Iterable[str]] = MappingProxyType({})) -> list[str]:
+    """What a transaction must mark, in a stable order. `kin`: which tables hold rows of each other."""
     tags: set[str] = set(changes.by_hand)
     if changes.everything:
         tags.add(EVERYTHING)
@@ -202,6 +224,12 @@ def tags_of(changes: Changes) -> list[str]:
         tags.update(f"{table}#{row}" for row in rows)
     for table in changes.bulk:
         tags.update((table, f"{table}#*"))
+    for table, values in changes.conditions.items():
+        tags.update(f"{table}?{value}" for value in values)
+    tags.update(f"{table}?*" for table in changes.anywhere)
+    for table in changes.tables():
+        for other in kin.get(table, ()):
+            tags.update((other, f"{other}#*", f"{other}?*"))
     return sorted(tags)
 
 
@@ -215,17 +243,19 @@ def tags_by_hand(sources: Iterable[TagSource], metadata: Sequence[MetaData]) -> 
     for source in sources:
         if not isinstance(source, str):
             for table in tables_of(source):
-                yield from (table, f"{table}#*")
+                yield from (table, f"{table}#*", f"{table}?*")
         elif source == EVERYTHING or ":" in source:
             yield source
         else:
-            family, found, _ = source.partition("#")
+            family = family_of(source)
+            found = "#" in source
             if "{" in source or not family:
                 raise UnknownTag(f"tag {source!r}: give the tag itself, without fields.")
             if known and family not in known:
-                raise UnknownTag(f"tag {source!r} names no table that is watched{_nearest(family, known)}")
+                raise UnknownTag(f"tag {source!r} names no table that is watched{nearest(family, known)}")
             yield family
             yield source if found else f"{family}#*"
+            yield f"{family}?*"
 
 
 def family_of(tag: str) -> str:
@@ -234,7 +264,8 @@ def family_of(tag: str) -> str:
     return found[0] if found else tag
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a message: the one of `known` that was most likely meant, if any."""
     from difflib import get_close_matches
 
     close = get_close_matches(name, list(known), n=1)
@@ -243,4 +274,4 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
 def cell_key(namespace: str, tag: str) -> bytes:
     """Where the cell of `tag` lives. The family stands in braces: a cluster keeps all cells of a table in one slot."""
-    return f"{namespace}:t:{{{family_of(tag)}}}:{tag}".encode()
+    return f"{namespace}:t:{{{family_of(tag)}}}:{tag}".encode(errors="surrogatepass")

@@ -15,7 +15,7 @@ This file knows no client, loop, thread or session. Proof: tests/protocol/.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from enum import Enum
 
@@ -25,6 +25,7 @@ from perfkit.cache.policy import Policy
 from perfkit.cache.store import Store
 from perfkit.clock import SYSTEM, Clock
 from perfkit.errors import CommitRefused, StoreDown
+from perfkit.waiting import Blocking, Waiting
 
 
 class Announced(Enum):
@@ -40,8 +41,18 @@ class Writer:
     """One transaction's announcement, from just before COMMIT to just after. Owns its name in the cells."""
 
     def __init__(
-        self, cells: Sequence[bytes], *, policy: Policy, store: Store, arrears: Arrears, clock: Clock = SYSTEM
+        self,
+        cells: Sequence[bytes],
+        *,
+        policy: Policy,
+        store: Store,
+        arrears: Arrears,
+        clock: Clock = SYSTEM,
+        waiting: Waiting | None = None,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
+        """`changed` is called before the first step and after the last: what this process holds is proven no more."""
+        self._waiting, self._changed = waiting or Blocking(), changed
         self.cells = tuple(cells)
         self.announced = Announced.NOT_YET
         self._name = new_writer()
@@ -55,6 +66,7 @@ class Writer:
                 much time has gone by that the mark may be over before the commit is visible. What was marked is
                 taken back.
         """
+        self._changed()
         if self._policy.mode != "strict":
             self.announced = Announced.UNMARKED
             return
@@ -72,6 +84,9 @@ class Writer:
             self.announced = Announced.UNMARKED
             return
         self.announced = Announced.MARKED
+        if self._policy.wait_ms:
+            # leases that were granted before the mark are over then, and none is granted under it
+            await self._waiting.sleep(self._policy.wait_ms / 1000)
         took_ms = (self._clock.monotonic() - started) * 1000
         if self._is_too_old(took_ms):
             self.announced = Announced.REFUSED
@@ -101,6 +116,7 @@ class Writer:
         except BaseException:
             self.give_up()  # cancelled while it waited for the answer
             raise
+        self._changed()
         return True
 
     def _is_too_old(self, mark_ms: float) -> bool:
@@ -115,3 +131,4 @@ class Writer:
         """The outcome is not certain: leave the mark to its deadline. Without a mark, a bump is owed."""
         if self.announced is not Announced.MARKED:
             self._arrears.add(self.cells)
+        self._changed()

@@ -11,16 +11,16 @@ What is not seen: writes by triggers, by functions that a SELECT calls, and by o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Insert, Table, event
+from sqlalchemy import ColumnElement, Connection, Engine, Insert, Table, and_, event, or_, select
 
 from perfkit.sqla.private import is_autocommit
-from perfkit.sqla.rows import row_name
-from perfkit.sqla.statements import Key, Writes, writes_of
+from perfkit.sqla.rows import row_name, value_name
+from perfkit.sqla.statements import Key, TableWrite, Writes, condition_columns, writes_of
 
 MAX_ROWS = 256  # of one table and transaction; beyond, the table is noted in bulk: a mark names each row
 
@@ -32,7 +32,19 @@ _observers: ContextVar[tuple[list[Changes], ...]] = ContextVar("perfkit_observer
 class Changes:
     """The notes of one transaction. Grows only."""
 
-    __slots__ = ("bulk", "by_hand", "commits", "early", "everything", "may_commit", "rows", "undecided")
+    __slots__ = (
+        "anywhere",
+        "bulk",
+        "by_hand",
+        "commits",
+        "conditions",
+        "early",
+        "everything",
+        "may_commit",
+        "rows",
+        "undecided",
+        "unplaced",
+    )
 
     def __init__(self) -> None:
         self.rows: dict[str, set[str]] = {}
@@ -44,6 +56,10 @@ class Changes:
         self.early = False  # noted before their transaction began
         # tables of an INSERT whose rows the database has yet to name
         self.undecided: set[str] = set()
+        # of tables with declared columns: `column=value` of changed rows; tables where some are not known; rows to ask
+        self.conditions: dict[str, set[str]] = {}
+        self.anywhere: set[str] = set()
+        self.unplaced: dict[Table, set[Key]] = {}
 
     def __bool__(self) -> bool:
         return bool(self.rows or self.bulk or self.everything or self.by_hand or self.undecided)
@@ -59,10 +75,30 @@ class Changes:
         self.may_commit = dialect in _COMMIT_BY_THEMSELVES and (writes.begins or writes.everything)
         for write in writes.tables:
             keys = write.keys_in(parameters)
+            if condition_columns(write.table):
+                self._note_conditions(write, parameters, keys, dialect)
             if keys is None and write.inserts:
                 self.undecided.add(write.table.name)
             else:
                 self.note_rows(write.table, keys, dialect)
+
+    def _note_conditions(
+        self, write: TableWrite, parameters: Sequence[Mapping[str, Any]], keys: Sequence[Key] | None, dialect: str
+    ) -> None:
+        name = write.table.name
+        found = write.conditions_in(parameters, dialect)
+        if found is not None:
+            known = self.conditions.setdefault(name, set())
+            known |= found
+            if len(known) > MAX_ROWS:
+                self.anywhere.add(name)
+        elif keys is None or write.moves or write.inserts or write.deletes:
+            self.anywhere.add(name)
+        else:
+            asked = self.unplaced.setdefault(write.table, set())
+            asked.update(keys)
+            if len(asked) > MAX_ROWS:
+                self.anywhere.add(name)
 
     def note_rows(self, table: Table, keys: Sequence[Key] | None, dialect: str) -> None:
         """Note rows of a table by their keys; all of it for None."""
@@ -78,6 +114,8 @@ class Changes:
         """No more will be heard of the undecided ones."""
         self.bulk |= self.undecided
         self.undecided.clear()
+        self.anywhere.update(table.name for table in self.unplaced)
+        self.unplaced.clear()
 
 
 def changes_in(info: dict[Any, Any]) -> Changes:
@@ -136,6 +174,8 @@ class Notes:
             ("begin_twophase", _forget),
             ("rollback", _forget_all),
             ("savepoint", _begin_in_sqlite),
+            ("commit", place),
+            ("prepare_twophase", place),
             ("before_cursor_execute", _before_cursor_execute),
             ("after_execute", _after_execute),
         ]
@@ -147,6 +187,43 @@ class Notes:
     def remove(self) -> None:
         for name, listener in self._listeners:
             event.remove(self._engine, name, listener)
+
+
+def place(connection: Connection, *_: Any) -> None:
+    """Ask the database which values the declared columns have in the rows that the open transaction has changed.
+
+    What the session remembers of them may be older; nobody else can change them now. Rows that are gone by now were
+    noted by what took them away.
+    """
+    changes = peek(connection.info)
+    if changes is None or not changes.unplaced or is_autocommit(connection):
+        return
+    asked, changes.unplaced = changes.unplaced, {}
+    for table, keys in asked.items():
+        if table.name not in changes.anywhere:
+            _note_places(connection, changes, table, keys)
+
+
+def _note_places(connection: Connection, changes: Changes, table: Table, keys: Collection[Key]) -> None:
+    declared = condition_columns(table)
+    known = changes.conditions.setdefault(table.name, set())
+    found = connection.execute(select(*declared).where(_is_one_of(table, keys))).all()
+    if len(found) < len(keys):
+        changes.anywhere.add(table.name)
+    for row in found:
+        for column, value in zip(declared, row, strict=True):
+            name = value_name(column, value, connection.dialect.name)
+            if name is not None:
+                known.add(f"{column.name}={name}")
+            elif value is not None:
+                changes.anywhere.add(table.name)
+
+
+def _is_one_of(table: Table, keys: Collection[Key]) -> ColumnElement[bool]:
+    columns = list(table.primary_key.columns)
+    if len(columns) == 1:
+        return columns[0].in_([key[0] for key in keys])
+    return or_(*(and_(*(column == part for column, part in zip(columns, key, strict=True))) for key in keys))
 
 
 def _forget(connection: Connection, *_: Any) -> None:

@@ -8,6 +8,7 @@ equality and the database's are known to be one: integers, UUIDs and plain strin
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 from urllib.parse import quote
 from uuid import UUID
 
@@ -26,11 +27,12 @@ def row_name(table: Table, key: Sequence[object], *, dialect: str | None = None)
     columns = list(table.primary_key.columns)
     if not columns or len(columns) != len(key):
         return None
-    parts = [_part(column, value, dialect) for column, value in zip(columns, key, strict=True)]
+    parts = [value_name(column, value, dialect) for column, value in zip(columns, key, strict=True)]
     return None if None in parts else ",".join(part for part in parts if part is not None)
 
 
-def _part(column: Column[object], value: object, dialect: str | None) -> str | None:
+def value_name(column: Column[Any], value: object, dialect: str | None) -> str | None:
+    """`value` of `column` as text; None where it could be spelt in another way. `dialect` as for `row_name`."""
     kind = column.type
     if isinstance(kind, TypeDecorator):
         return None

@@ -73,7 +73,9 @@ def _binds_of(session: Session, tables: Sequence[Table]) -> list[Engine | Connec
         return None if session.bind is None else [session.bind]
     try:
         if not tables:
-            return [session.get_bind()]
+            binds: list[Engine | Connection | None] = [*session.binds.values(), session.bind]
+            every = list(dict.fromkeys(bind for bind in binds if bind is not None))
+            return every if every and type(session).get_bind is Session.get_bind else [session.get_bind()]
         return [session.get_bind(clause=table) for table in tables]
     except SQLAlchemyError:
         return None
@@ -145,7 +147,7 @@ def reads_from_snapshot(carrier: Carrier) -> bool:
     SQLite calls its only level SERIALIZABLE, but its drivers begin no transaction before the first write
     unless they are told to; so the driver is asked.
     """
-    return any(_is_snapshot(connection) for connection in connections_of(carrier))
+    return any(is_snapshot(connection) for connection in connections_of(carrier))
 
 
 def holds_entities_of(carrier: Carrier, tables: Collection[str]) -> bool:
@@ -225,7 +227,8 @@ def _level(connection: Connection) -> str:
     return str(level).replace("_", " ").upper()
 
 
-def _is_snapshot(connection: Connection) -> bool:
+def is_snapshot(connection: Connection) -> bool:
+    """The same of one connection whose transaction is open."""
     if is_isolated_by_hand(connection.info):
         return True
     if connection.dialect.name == "sqlite":

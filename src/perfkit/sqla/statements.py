@@ -6,7 +6,7 @@ Looked at once per compiled statement; SQLAlchemy keeps those, so an execution c
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -18,6 +18,8 @@ from sqlalchemy.sql.compiler import Compiled, SQLCompiler
 from sqlalchemy.sql.elements import BinaryExpression, BindParameter, BooleanClauseList, ColumnElement
 from sqlalchemy.sql.visitors import iterate
 
+from perfkit.sqla.rows import value_name
+
 Key = tuple[object, ...]
 
 
@@ -27,12 +29,34 @@ class TableWrite:
 
     `key_binds` are the names of the binds that pin its primary key, in the key's order; None when the
     rows cannot be told from the statement. `inserts` says that the rows are new, so that the database may
-    still say which they became.
+    still say which they became. `condition_binds` say which values all declared condition columns have in those rows,
+    and keep; `moves` that one of them may get another value.
     """
 
     table: Table
     key_binds: tuple[str, ...] | None = None
     inserts: bool = False
+    condition_binds: tuple[tuple[Column[Any], str], ...] = ()
+    moves: bool = False
+    deletes: bool = False
+
+    def conditions_in(self, parameters: Sequence[Mapping[str, Any]], dialect: str) -> set[str] | None:
+        """`column=value` for the declared columns of all rows; None if these parameters leave one open."""
+        if self.moves or not self.condition_binds:
+            return None
+        found: set[str] = set()
+        for given in parameters:
+            for column, bind in self.condition_binds:
+                values = [given[bind]] if bind in given else listed(given, bind)
+                if not values:
+                    return None
+                for value in values:
+                    name = value_name(column, value, dialect)
+                    if name is None and value is not None:
+                        return None
+                    if name is not None:  # nothing equals NULL
+                        found.add(f"{column.name}={name}")
+        return found
 
     def keys_in(self, parameters: Sequence[Mapping[str, Any]]) -> list[Key] | None:
         """The primary keys that these parameters pin, one of each set; None if one set does not pin its row."""
@@ -43,14 +67,14 @@ class TableWrite:
             key = tuple(given.get(bind) for bind in self.key_binds)
             if all(part is not None for part in key):
                 keys.append(key)
-            elif not self.inserts and (listed := _listed(given, self.key_binds[0])):
-                keys.extend((part,) for part in listed)
+            elif not self.inserts and (several := listed(given, self.key_binds[0])):
+                keys.extend((part,) for part in several)
             else:
                 return None
         return keys
 
 
-def _listed(parameters: Mapping[str, Any], bind: str) -> list[object]:
+def listed(parameters: Mapping[str, Any], bind: str) -> list[object]:
     """The values of `WHERE id IN (…)`, which come as id_1_1, id_1_2 and so on; empty when there are none."""
     found: list[object] = []
     while (name := f"{bind}_{len(found) + 1}") in parameters:
@@ -113,7 +137,7 @@ def _look(compiled: Compiled) -> Writes:
             writes.append(_write(element, table, compiled) if outermost else TableWrite(table))
             if isinstance(element, Delete):
                 writes.extend(TableWrite(other) for other in cascaded_from(table, "ondelete"))
-            elif isinstance(element, Update) and _sets_key(compiled, table):
+            elif isinstance(element, Update) and _sets(compiled, table, table.primary_key.columns):
                 writes.extend(TableWrite(other) for other in cascaded_from(table, "onupdate"))
     if not writes and (compiled.isinsert or compiled.isupdate or compiled.isdelete):
         return EVERYTHING
@@ -122,17 +146,30 @@ def _look(compiled: Compiled) -> Writes:
 
 def _write(statement: Insert | Update | Delete, table: Table, compiled: SQLCompiler) -> TableWrite:
     key = list(table.primary_key.columns)
-    if not key:
-        return TableWrite(table)
+    declared = condition_columns(table)
     if isinstance(statement, Insert):
-        plain = _is_plain(statement, compiled)
-        return TableWrite(table, tuple(column.key for column in key), inserts=True) if plain else TableWrite(table)
-    if isinstance(statement, Update) and _sets_key(compiled, table):
-        return TableWrite(table)
-    pinned = _pinned(statement.whereclause, key)
-    binds = [compiled.bind_names.get(pinned[column]) for column in key if column in pinned]
-    named = tuple(bind for bind in binds if bind is not None)
-    return TableWrite(table, named if len(named) == len(key) else None)
+        if not _is_plain(statement, compiled):
+            return TableWrite(table, moves=True)
+        given = tuple((column, column.key) for column in declared)
+        keys = tuple(column.key for column in key) or None
+        return TableWrite(table, keys, inserts=keys is not None, condition_binds=given)
+    sets = isinstance(statement, Update) and _sets(compiled, table, key)
+    moves = isinstance(statement, Update) and _sets(compiled, table, declared)
+    conditions = tuple(
+        (column, name)
+        for each in declared
+        for column, bind in _pinned(statement.whereclause, [each]).items()
+        if (name := compiled.bind_names.get(bind)) is not None
+    )
+    if len(conditions) < len(declared):
+        conditions = ()
+    named: tuple[str, ...] = ()
+    if key and not sets:
+        pinned = _pinned(statement.whereclause, key)
+        binds = [compiled.bind_names.get(pinned[column]) for column in key if column in pinned]
+        named = tuple(bind for bind in binds if bind is not None)
+    keys = named if key and len(named) == len(key) else None
+    return TableWrite(table, keys, condition_binds=conditions, moves=moves, deletes=isinstance(statement, Delete))
 
 
 def _is_plain(statement: Insert, compiled: SQLCompiler) -> bool:
@@ -155,19 +192,22 @@ def _is_of_no_dialect(statement: Insert) -> bool:
     return all(kind.__module__.startswith("sqlalchemy.sql.") for kind in kinds[: kinds.index(Insert)])
 
 
-def _sets_key(compiled: SQLCompiler, table: Table) -> bool:
-    """Whether an UPDATE assigns to a column of the primary key, by value or by expression."""
+def condition_columns(table: Table) -> list[Column[Any]]:
+    """The columns whose values are tags of their own: `info={"cache_tags": (…)}`, or `__cache_tags__` of the model."""
+    return [table.columns[name] for name in table.info.get("cache_tags", ())]
+
+
+def _sets(compiled: SQLCompiler, table: Table, columns: Iterable[Column[Any]]) -> bool:
+    """Whether an UPDATE assigns to one of the columns, by value or by expression."""
     quote = compiled.preparer.quote
     assigned = compiled.string.partition(" SET ")[2]
-    return any(
-        re.search(rf"(?:^|, ){re.escape(quote(column.name))}=", assigned) for column in table.primary_key.columns
-    )
+    return any(re.search(rf"(?:^|, ){re.escape(quote(column.name))}=", assigned) for column in columns)
 
 
 def _pinned(where: ColumnElement[Any] | None, key: Sequence[Column[Any]]) -> dict[Column[Any], BindParameter[Any]]:
     """For each column of `key` that the outermost AND holds equal to a bind, that bind."""
     found: dict[Column[Any], BindParameter[Any]] = {}
-    for term in _conjunction(where):
+    for term in conjunction(where):
         if not isinstance(term, BinaryExpression) or not isinstance(term.right, BindParameter):
             continue
         if term.operator not in (operators.eq, operators.in_op) or (term.operator is operators.in_op and len(key) > 1):
@@ -183,9 +223,10 @@ def _pinned(where: ColumnElement[Any] | None, key: Sequence[Column[Any]]) -> dic
     return found
 
 
-def _conjunction(where: ColumnElement[Any] | None) -> list[Any]:
+def conjunction(where: ColumnElement[Any] | None) -> list[Any]:
+    """The terms of which every row that `where` lets through fulfils each."""
     if isinstance(where, BooleanClauseList) and where.operator is operators.and_:
-        return [leaf for term in where.clauses for leaf in _conjunction(term)]
+        return [leaf for term in where.clauses for leaf in conjunction(term)]
     return [] if where is None else [where]
 
 

@@ -1,0 +1,162 @@
+"""From what a statement reads to the tags that its result depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Column, MetaData, Table, inspect
+from sqlalchemy.orm import Mapper
+
+from perfkit.cache.tags import nearest
+from perfkit.errors import UnknownTag
+from perfkit.sqla.catalog import Relations
+from perfkit.sqla.private import mapped_classes
+from perfkit.sqla.reads import Reads, Use
+from perfkit.sqla.rows import row_name, value_name
+from perfkit.sqla.statements import condition_columns
+
+Declared = Mapping[str, Sequence[str]]
+"""What views and functions read, as their owner says: `{"full_bins": ["bins", "routes"], "my_sum": ["bins"]}`."""
+
+
+class Unknown(Exception):
+    """What a statement reads cannot be known; the message says what of it."""
+
+
+class Known:
+    """The tables of the metadata, and what was declared of other relations."""
+
+    def __init__(self, metadata: Sequence[MetaData] = (), declared: Declared | None = None) -> None:
+        self.tables: dict[str, Table] = {}
+        for each in metadata:
+            for table in each.tables.values():
+                self.tables.setdefault(table.name, table)
+        self._folded = {name.casefold(): name for name in self.tables}
+        self._declared = {name.casefold(): tuple(reads) for name, reads in (declared or {}).items()}
+
+    def tags_of(
+        self, reads: Reads, parameters: Mapping[str, Any], dialect: str, relations: Relations, own: Declared
+    ) -> Iterator[str]:
+        """The tags of one statement. `own`: what one function's `reads=` says.
+
+        Raises:
+            Unknown: a relation or a function of which nobody has said what it reads.
+        """
+        for name in reads.calls:
+            yield from self._declared_of(name, "the function", own)
+        for use in reads.uses:
+            if use.table.casefold() in own or use.table.casefold() in self._declared:
+                yield from self._declared_of(use.table, "", own)
+                continue
+            name = self._folded.get(use.table.casefold(), use.table)
+            hiding = relations.hiding.get(name)
+            if hiding is not None:
+                raise Unknown(f'{name} is {hiding}; say what it reads: reads={{{name!r}: ["…"]}}')
+            table = self.tables.get(name)
+            if table is None and name not in relations.tables:
+                raise Unknown(f'{name} is no table that is known; say what it reads: reads={{{name!r}: ["…"]}}')
+            yield from _tags_of_use(use, name, table, parameters, dialect)
+
+    def _declared_of(self, name: str, kind: str, own: Declared) -> Sequence[str]:
+        folded = name.casefold()
+        found = own.get(folded, self._declared.get(folded))
+        if found is None:
+            raise Unknown(f'{kind} {name.lower()} may read any table; say which: reads={{{name.lower()!r}: ["…"]}}')
+        return found
+
+
+def folded(declared: Mapping[str, str | Sequence[str]] | None, owner: str) -> Declared:
+    """What `reads=` was given, checked as far as it can be.
+
+    Raises:
+        UnknownTag: it is not names to lists of names.
+    """
+    found: dict[str, Sequence[str]] = {}
+    for name, reads in (declared or {}).items():
+        listed = [reads] if isinstance(reads, str) else list(reads)
+        if not isinstance(name, str) or not all(isinstance(each, str) and each for each in listed):
+            raise UnknownTag(f"{owner}: reads={{{name!r}: {reads!r}}}: give a list of table names for each.")
+        found[name.casefold()] = tuple(listed)
+    return found
+
+
+def _tags_of_use(
+    use: Use, name: str, table: Table | None, parameters: Mapping[str, Any], dialect: str
+) -> Iterable[str]:
+    if table is None or not use.pins:
+        return (name,)
+    rows = _rows(use, table, parameters, dialect)
+    if rows is not None:
+        return (*(f"{name}#{row}" for row in rows), f"{name}#*")
+    for column in condition_columns(table):
+        values = use.values_of(column.name, parameters)
+        names = None if values is None else [value_name(column, value, dialect) for value in values]
+        if names is not None and None not in names:
+            return (*(f"{name}?{column.name}={each}" for each in names), f"{name}?*")
+    return (name,)
+
+
+def _rows(use: Use, table: Table, parameters: Mapping[str, Any], dialect: str) -> list[str] | None:
+    columns = list(table.primary_key.columns)
+    pinned = [use.values_of(column.name, parameters) for column in columns]
+    if not columns or None in pinned:
+        return None
+    if len(columns) == 1:
+        keys: list[tuple[Any, ...]] = [(value,) for value in pinned[0] or ()]
+    elif all(len(values or ()) == 1 for values in pinned):
+        keys = [tuple((values or [None])[0] for values in pinned)]
+    else:
+        return None
+    names = [row_name(table, key, dialect=dialect) for key in keys]
+    return None if None in names else [name for name in names if name is not None]
+
+
+def declare_conditions(metadata: Sequence[MetaData]) -> None:
+    """Note in each table which of its columns `__cache_tags__` of a mapped class declares.
+
+    Raises:
+        UnknownTag: a name that is no column of it, or one whose values have no text that is sure to be one.
+    """
+    for cls in mapped_classes():
+        names = getattr(cls, "__cache_tags__", None)
+        table = getattr(cls, "__table__", None)
+        if names is None or not isinstance(table, Table) or table.metadata not in metadata:
+            continue
+        if isinstance(names, str):
+            raise UnknownTag(f"{cls.__qualname__}.__cache_tags__ = {names!r}: give a tuple of column names.")
+        mapper: Mapper[Any] = inspect(cls)
+        found: list[str] = []
+        for name in names:
+            prop = mapper.columns.get(name)
+            column = prop if prop is not None else table.columns.get(name)
+            if column is not None and column.table is not table and "__cache_tags__" not in vars(cls):
+                continue  # inherited, together with the table that has it
+            if column is None or column.table is not table:
+                known = [each.name for each in table.columns]
+                raise UnknownTag(
+                    f"{cls.__qualname__}.__cache_tags__: {name!r} is no column of {table.name}{nearest(name, known)}."
+                )
+            found.append(column.name)
+        table.info["cache_tags"] = tuple(dict.fromkeys([*table.info.get("cache_tags", ()), *found]))
+    for each in metadata:
+        for table in each.tables.values():
+            _check(table)
+
+
+def _check(table: Table) -> None:
+    for name in table.info.get("cache_tags", ()):
+        column = table.columns.get(name)
+        if column is None:
+            raise UnknownTag(f"table {table.name}: info['cache_tags'] names {name!r}, which is none of its columns.")
+        if not _can_be_named(column):
+            raise UnknownTag(
+                f"table {table.name}: {name!r} cannot be a tag, because {column.type!r} has values that are equal and "
+                f"look different. Integers, UUIDs and plain strings can."
+            )
+
+
+def _can_be_named(column: Column[Any]) -> bool:
+    from uuid import UUID
+
+    return any(value_name(column, value, None) is not None for value in (1, "a", UUID(int=1)))

@@ -1,0 +1,112 @@
+"""What a database's own catalog says of its relations: which are no plain tables, and which are kin.
+
+Asked once per engine, at the first connection that is checked out after `watch`, and again after DDL. Where it cannot
+be asked, the metadata is taken at its word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from sqlalchemy import Engine, event
+
+_POSTGRESQL = """
+    SELECT c.relname, c.relkind::text, c.relrowsecurity, p.relname
+    FROM pg_catalog.pg_class c
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    LEFT JOIN pg_catalog.pg_inherits i ON i.inhrelid = c.oid
+    LEFT JOIN pg_catalog.pg_class p ON p.oid = i.inhparent
+    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
+"""
+_ASK = {
+    "postgresql": _POSTGRESQL,
+    "sqlite": "SELECT name, type, 0, NULL FROM sqlite_master WHERE type IN ('table', 'view')",
+    "mysql": "SELECT table_name, table_type, 0, NULL FROM information_schema.tables WHERE table_schema = DATABASE()",
+    "mariadb": "SELECT table_name, table_type, 0, NULL FROM information_schema.tables WHERE table_schema = DATABASE()",
+}
+_WHY = {
+    "v": "a view",
+    "view": "a view",
+    "VIEW": "a view",
+    "m": "a materialized view",
+    "f": "a foreign table",
+    "SYSTEM VIEW": "a system view",
+}
+
+
+class Relations(NamedTuple):
+    """`hiding`: relations that read more than their own rows, and what they are. `kin`: partitions and parents."""
+
+    tables: frozenset[str] = frozenset()
+    hiding: dict[str, str] = {}  # noqa: RUF012 - never changed
+    kin: dict[str, frozenset[str]] = {}  # noqa: RUF012 - never changed
+
+
+NOTHING_KNOWN = Relations()
+
+
+class Catalog:
+    """The relations of one engine's database, as far as they were asked for."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.relations = NOTHING_KNOWN
+        self._is_current = False
+        self._ask = _ASK.get(engine.dialect.name)
+        self._engine = engine
+        if self._ask is not None:
+            event.listen(engine, "checkout", self._on_checkout)
+
+    def forget(self) -> None:
+        """Something may have changed: ask again at the next occasion."""
+        self._is_current = False
+
+    def close(self) -> None:
+        if self._ask is not None:
+            event.remove(self._engine, "checkout", self._on_checkout)
+
+    def _on_checkout(self, dbapi_connection: Any, record: Any, proxy: Any) -> None:
+        if self._is_current:
+            return
+        self._is_current = True
+        try:
+            self.relations = relations_in(_rows(dbapi_connection, self._ask or ""))
+        except Exception:  # noqa: BLE001 - each driver has its own; a user's connection must not fail for this
+            self.relations = NOTHING_KNOWN
+
+
+def relations_in(rows: Iterable[tuple[Any, ...]]) -> Relations:
+    """Rows of name, kind, row security, parent, put in order."""
+    tables: set[str] = set()
+    hiding: dict[str, str] = {}
+    near: dict[str, set[str]] = {}
+    for name, kind, is_secured, parent in rows:
+        why = _WHY.get(str(kind)) or ("a table with row security" if is_secured else None)
+        if why is None:
+            tables.add(name)
+        else:
+            hiding[name] = why
+        if parent is not None:
+            near.setdefault(name, set()).add(parent)
+            near.setdefault(parent, set()).add(name)
+    return Relations(frozenset(tables), hiding, {name: frozenset(_family(name, near) - {name}) for name in near})
+
+
+def _family(name: str, near: dict[str, set[str]]) -> set[str]:
+    found, ahead = {name}, [name]
+    while ahead:
+        for other in near.get(ahead.pop(), ()):
+            if other not in found:
+                found.add(other)
+                ahead.append(other)
+    return found
+
+
+def _rows(dbapi_connection: Any, ask: str) -> list[tuple[Any, ...]]:
+    cursor = dbapi_connection.cursor()
+    try:
+        cursor.execute(ask)
+        return [tuple(row) for row in cursor.fetchall()]
+    finally:
+        cursor.close()
+        dbapi_connection.rollback()

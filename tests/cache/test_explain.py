@@ -1,0 +1,171 @@
+"""Why a call is answered as it is: explain, peek, and what a decorator is worth."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
+
+from perfkit.cache import FunctionStats, Reason
+from perfkit.cache.bumps import MAX_REMEMBERED, Bumps
+from tests.cache.conftest import Bin
+
+
+@pytest.fixture
+def count(small):
+    @small.cache.query()
+    def count(session: Session, kind: str) -> int | None:
+        return session.scalar(select(func.count()).where(Bin.kind == kind))
+
+    return count
+
+
+def explain(kit, function, *args):
+    with Session(kit.engine) as session:
+        return kit.cache.explain(function, session, *args)
+
+
+def call(kit, function, *args):
+    with Session(kit.engine) as session:
+        return function(session, *args)
+
+
+def test_each_tag_names_the_statement_and_the_line_that_read_it(small, count):
+    """Also where nothing is kept yet."""
+    told = explain(small, count, "glass")
+
+    assert (told.verdict, told.age_s, told.bytes) == ("not there", None, None)
+    (tag,) = [each for each in told.tags if each.tag == "bins"]
+    assert tag.state == "new"
+    assert "FROM bins" in tag.statements[0].sql
+    assert tag.statements[0].where.startswith(__file__)
+    assert call(small, count, "glass") == 2
+    assert small.cache.stats().fills == 1, "explaining keeps and counts nothing"
+
+
+def test_an_entry_is_told_from_one_that_a_commit_has_changed(small, count):
+    """With the line of the commit."""
+    call(small, count, "glass")
+    before = explain(small, count, "glass")
+    small.rename(1, "uno")
+    after = explain(small, count, "glass")
+
+    assert (before.verdict, after.verdict) == ("valid", "out of date")
+    assert before.bytes > 0
+    assert before.age_s >= 0
+    assert before.load_ms > 0
+    assert before.ttl_s == 60
+    states = {each.tag: each.state for each in after.tags}
+    assert states == {"*": "current", "bins": "changed"}
+    (changed,) = [each for each in after.tags if each.state == "changed"]
+    assert "conftest.py" in changed.bumped.where
+    text = str(after)
+    assert "depends on bins: changed" in text
+    assert "last bumped by" in text
+    assert "depends on *" not in text
+
+
+def test_a_bump_by_hand_is_named_too(small, count):
+    """By its own line."""
+    call(small, count, "glass")
+    small.cache.bump("bins")
+    (changed,) = [each for each in explain(small, count, "glass").tags if each.state == "changed"]
+    assert changed.bumped.where.startswith(__file__)
+
+
+def test_a_call_that_the_cache_does_not_answer_says_why(small, count):
+    """Own writes; off; results that cannot be kept."""
+    with Session(small.engine) as session:
+        session.add(Bin(name="three"))
+        session.flush()
+        told = small.cache.explain(count, session, "glass")
+        assert (told.verdict, told.reason) == ("bypassed", Reason.OWN_WRITES)
+    with small.cache.off():
+        assert explain(small, count, "glass").reason is Reason.OFF
+
+    @small.cache.query()
+    def now(session: Session) -> str | None:
+        return session.scalar(select(func.current_timestamp()))
+
+    told = explain(small, now)
+    assert told.reason is Reason.VOLATILE
+    assert "CURRENT_TIMESTAMP" in str(told)
+
+
+def test_peek_gives_what_is_valid_and_loads_nothing(small, count):
+    """None after a commit that changed it, and where nothing is kept."""
+    with Session(small.engine) as session:
+        assert small.cache.peek(count, session, "glass") is None
+    call(small, count, "glass")
+    with Session(small.engine) as session:
+        found = small.cache.peek(count, session, "glass")
+    assert (found.value, set(found.tags)) == (2, {"*", "bins"})
+    small.rename(1, "uno")
+    with Session(small.engine) as session:
+        assert small.cache.peek(count, session, "glass") is None
+    assert (small.cache.stats().hits, small.cache.stats().fills) == (0, 1)
+
+
+def test_both_are_awaited_of_an_async_function(kit):
+    """On every store."""
+
+    async def both():
+        async with AsyncSession(kit.async_engine) as session:
+            await kit.suspending["counts"](session)
+            await session.rollback()
+            found = await kit.cache.peek(kit.suspending["counts"], session)
+            await session.rollback()
+            return found, await kit.cache.explain(kit.suspending["counts"], session)
+
+    found, told = kit.runner.run(both())
+    assert found.value == {"glass": 2}
+    assert told.verdict == "valid"
+    assert {each.state for each in told.tags} == {"current"}
+
+
+def test_functions_are_counted_one_by_one(small, count):
+    """And the totals are their sum."""
+
+    @small.cache.query()
+    def names(session: Session) -> list[str]:
+        return list(session.scalars(select(Bin.name)))
+
+    for _ in range(3):
+        call(small, count, "glass")
+    call(small, names)
+
+    by_name = {each.name.rpartition(".")[2]: each for each in small.cache.stats().functions}
+    assert (by_name["count"].hits, by_name["count"].fills) == (2, 1)
+    assert (by_name["names"].hits, by_name["names"].fills) == (0, 1)
+    assert by_name["count"].load_ms > 0
+    assert small.cache.stats().calls == 4
+
+
+def made(**given) -> FunctionStats:
+    nothing = {"shared": 0, "bypasses": {}, "unkept": {}, "odd": {}}
+    return FunctionStats(**{"name": "f", "hits": 0, "fills": 0, "load_ms": 1.0, "saved_s": 1.0, **nothing, **given})
+
+
+@pytest.mark.parametrize(
+    ("stats", "advice"),
+    [
+        (made(hits=900, fills=100), ""),
+        (made(hits=1, fills=10, saved_s=-1.0), ""),
+        (made(hits=100, fills=900, saved_s=-0.25), "10% of its calls are hits, and it has cost 0.25 s more"),
+        (made(hits=900, fills=100, saved_s=-0.25, load_ms=0.1), "loading takes 0.1 ms, and asking the cache"),
+        (made(fills=100, unkept={Reason.TOO_LARGE: 100}), "no result was ever kept, because the packed result"),
+    ],
+)
+def test_a_decorator_that_does_not_pay_is_named(stats, advice):
+    """Not before it has been called often enough to tell."""
+    assert advice in stats.advice
+    assert bool(advice) == bool(stats.advice)
+
+
+def test_only_the_latest_bumps_are_remembered():
+    """A process that writes for weeks must not grow."""
+    bumps = Bumps()
+    bumps.note([f"bins#{i}" for i in range(MAX_REMEMBERED + 1)], "a.py:1")
+    assert bumps.latest("bins#0") is None
+    assert bumps.latest("bins#1").where == "a.py:1"
