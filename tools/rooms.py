@@ -39,6 +39,7 @@ MAY_WAIT = (
         "waiting",
         "wire",
         "cache.arrears",
+        "cache.background",
         "cache.bumps",
         "cache.worth",
         "cache.flights",

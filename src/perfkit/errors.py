@@ -14,6 +14,7 @@ PerfkitError
     │   ├── UnknownTag                 a tag names a table or a parameter that does not exist
     │   └── UnkeyableArgument (TypeError)    an argument that no key can be made of
     ├── StoreDown                      Redis or Valkey did not answer; reads are answered from the database
+    ├── LoadTimeout (TimeoutError)     a function took longer than its hard_timeout
     └── CommitRefused                  a write that must not be committed, by policy or because its mark is too old
 """
 
@@ -25,6 +26,7 @@ __all__ = [
     "CodecError",
     "CommitRefused",
     "GeometryError",
+    "LoadTimeout",
     "MissingExtra",
     "PerfkitError",
     "SpatialError",
@@ -106,6 +108,10 @@ class UnkeyableArgument(CacheDeclarationError, TypeError):
 
 class StoreDown(CacheError):
     """The store did not answer, or refused; callers see it only where they asked for the store by name."""
+
+
+class LoadTimeout(CacheError, TimeoutError):
+    """A cached function took longer than its `hard_timeout`; its load goes on."""
 
 
 class CommitRefused(CacheError):

@@ -13,6 +13,7 @@ from perfkit import Cache
 from perfkit.cache import Reason, cells, only
 from perfkit.cache.arrears import Arrears
 from perfkit.cache.flights import Flights, NoLanding
+from perfkit.cache.keeping import Keeping
 from perfkit.cache.read import Hit, Named, Ports, Question, read
 from perfkit.codec import Codec
 from perfkit.waiting import Blocking, Suspending, run_now
@@ -80,8 +81,8 @@ async def test_a_hundred_tasks_make_one_load(small):
 def test_who_looked_before_a_load_ended_and_joins_after_it_looks_again():
     """Between its look and its join there is a wait for the network: the load that it missed is in the store by now."""
     ports = Ports(AskedStore(split=False), AskedWaiting(), Flights(), Arrears())
-    question = Question(b"key", Named((b"bins",), (b"bins",)), 60_000, 1_000)
-    first, second = (read(question, lambda: Op("load"), lambda: None, Codec(()), ports) for _ in range(2))
+    question = Question(b"key", Named((b"bins",), (b"bins",)), Keeping(60_000, 1_000))
+    first, second = (read(question, lambda: Op("load"), lambda value: None, Codec(()), ports) for _ in range(2))
     cell = (cells.fresh(), b"epoch")
 
     assert first.send(None) == second.send(None) == ("read", (b"key", b"bins"))

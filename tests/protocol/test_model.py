@@ -14,8 +14,9 @@ import pytest
 from perfkit.cache import Policy, cells, read
 from perfkit.cache.arrears import Arrears
 from perfkit.cache.flights import Flights
-from perfkit.cache.policy import Reason
-from perfkit.cache.read import Bearing, Named, Ports, Question
+from perfkit.cache.keeping import Keeping
+from perfkit.cache.read import Bearing, Kept, Named, Ports, Question
+from perfkit.cache.reasons import Reason
 from perfkit.cache.store import Store
 from perfkit.cache.write import Writer
 from perfkit.errors import CommitRefused
@@ -83,9 +84,9 @@ class Observed:
 
 def question(names: tuple[bytes, ...], *, guarded: bool = False, learned: bool = False, guess: bool = True) -> Question:
     if not guarded and not learned:
-        return Question(ENTRY, Named(names, names), 60_000, 1_000)
+        return Question(ENTRY, Named(names, names), Keeping(60_000, 1_000))
     expected = Named((ROW,), (ROW,)) if guess else Named((), ())
-    plain = Question(ENTRY, Named((), ()), 60_000, 1_000, expected=expected, extra=Forgetful())
+    plain = Question(ENTRY, Named((), ()), Keeping(60_000, 1_000), expected=expected, extra=Forgetful())
     return plain._replace(guards=(TABLE,), finding=OneRow()) if guarded else plain
 
 
@@ -109,7 +110,7 @@ def readers(asked: Question, count: int, *, split: bool, snapshot: bool = False,
                 await observed.before_statement(ports.store)
             return value
 
-        def may_keep() -> Reason | None:
+        def may_keep(value: Any) -> Reason | None:
             return Reason.SNAPSHOT if snapshot else observed.unfit
 
         its = asked._replace(observing=observed) if learned else asked
@@ -353,7 +354,7 @@ def what_a_snapshot_says_is_kept(patch: pytest.MonkeyPatch) -> None:
     real = read._load_and_keep
 
     async def load_and_keep(question: Any, versions: Any, load: Any, may_keep: Any, packing: Any, ports: Any) -> Any:
-        return await real(question, versions, load, lambda: None, packing, ports)
+        return await real(question, versions, load, lambda value: None, packing, ports)
 
     patch.setattr(read, "_load_and_keep", load_and_keep)
 
@@ -384,9 +385,11 @@ def one_tag_of_two_is_enough(patch: pytest.MonkeyPatch) -> None:
         found = real(question, seen, packing)
         raw = seen.values[0]
         if raw is not None and not isinstance(found, read.Hit):
-            entry = read.unseal(raw)
+            entry = read.unseal(raw, max_bytes=1_000)
             if entry.versions[0] == cells.version_of(seen.values[1], seen.epochs[1]):
-                return read.Hit(packing.unpack(entry.payload), Bearing(entry.tags, entry.versions))
+                return read.Hit(
+                    packing.unpack(entry.payload), Kept(entry.payload, Bearing(entry.tags, entry.versions), 0)
+                )
         return found
 
     patch.setattr(read, "judge", judge)

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from perfkit.cache import cells as cell_states
+from perfkit.cache.entries import Entry as Stored
 from perfkit.cache.entries import seal, unseal
 from tests.protocol.automata import DOWN, Automaton
 
@@ -540,7 +541,7 @@ def _ensured(cell: Cell, nonce: int) -> Cell:
 
 @lru_cache(maxsize=100_000)
 def _parse_entry(raw: bytes) -> Entry:
-    entry = unseal(raw)
+    entry = unseal(raw, max_bytes=1_000)
     return entry.payload, tuple((_nonce_of(v), int(v[11:] or b"0")) for v in entry.versions), entry.tags
 
 
@@ -548,7 +549,7 @@ def _parse_entry(raw: bytes) -> Entry:
 def _render_entry(entry: Entry) -> bytes:
     assert entry is not None
     payload, versions, tags = entry
-    return seal(payload, tags, tuple(_version(nonce, epoch) for nonce, epoch in versions))
+    return seal(Stored(payload, tags, tuple(_version(nonce, epoch) for nonce, epoch in versions)))
 
 
 def _version(nonce: int, epoch: int) -> Any:

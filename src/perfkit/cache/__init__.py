@@ -8,8 +8,10 @@ from perfkit.cache.explain import Peeked as Peeked
 from perfkit.cache.found import FoundRows as FoundRows
 from perfkit.cache.found import rows as rows
 from perfkit.cache.memory import MemoryStore as MemoryStore
+from perfkit.cache.older import OlderAnswer as OlderAnswer
+from perfkit.cache.policy import Own as Own
 from perfkit.cache.policy import Policy as Policy
-from perfkit.cache.policy import Reason as Reason
+from perfkit.cache.reasons import Reason as Reason
 from perfkit.cache.store import Seen as Seen
 from perfkit.cache.store import Store as Store
 from perfkit.cache.tags import Only as Only
@@ -25,7 +27,9 @@ __all__ = [
     "FoundRows",
     "FunctionStats",
     "MemoryStore",
+    "OlderAnswer",
     "Only",
+    "Own",
     "Peeked",
     "Policy",
     "Reason",
@@ -44,7 +48,9 @@ for _public in (
     FoundRows,
     FunctionStats,
     MemoryStore,
+    OlderAnswer,
     Only,
+    Own,
     Peeked,
     Policy,
     Reason,

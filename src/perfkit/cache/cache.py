@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
 from functools import partial
 from itertools import chain
-from typing import Any, Literal, ParamSpec, TypeVar, overload
+from typing import Any, Literal, ParamSpec, TypeVar, Unpack, overload
 
 from sqlalchemy import Connection, Dialect, Engine, MetaData, Table
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_scoped_session
@@ -18,14 +17,18 @@ from sqlalchemy.orm import Session, scoped_session
 
 from perfkit.cache.announce import Announcer
 from perfkit.cache.bumps import line_of_caller
-from perfkit.cache.cached import Call, Declared, cached, declared_by, refresh_later, refresh_now
+from perfkit.cache.cached import cached, declared_by, refresh_later, refresh_now
+from perfkit.cache.call import Call, ask
+from perfkit.cache.declared import Declared
 from perfkit.cache.explain import Explanation, Peeked, explained, peeked
 from perfkit.cache.found import FoundRows
 from perfkit.cache.keys import digest
 from perfkit.cache.memory import MemoryStore
 from perfkit.cache.near import ATTENTION
-from perfkit.cache.policy import L1, Policy, Reason, lease_of, milliseconds
+from perfkit.cache.older import OlderAnswer, noting_older
+from perfkit.cache.policy import Own, Policy, own_policy
 from perfkit.cache.read import Hit
+from perfkit.cache.reasons import Reason
 from perfkit.cache.redis import RedisStore
 from perfkit.cache.relations import Known, declare_conditions, folded
 from perfkit.cache.runtime import Runtime
@@ -64,7 +67,8 @@ CELL_TTL_MS = 3_600_000  # at least; a cell that outlives its entries costs byte
 class CacheStats:
     """What a cache has done in this process since it was made.
 
-    `calls` is the sum of `hits`, `fills`, `shared` and `bypasses`. `unkept` and `odd` count reasons
+    `calls` is the sum of `hits`, `fills`, `shared`, `stale`, `rescued` and `bypasses`: `stale` are those that an older
+    result answered while it was loaded again, `rescued` because the database did not. `unkept` and `odd` count reasons
     beside those: loads that were not kept, entries that were not ours. `functions` has the same for each cached
     function, with what it has saved, the most first. Of the commits that changed something,
     `marked_commits` were announced beforehand, `unmarked_commits` only afterwards, and `refused_commits` not made;
@@ -75,6 +79,8 @@ class CacheStats:
     hits: int
     fills: int
     shared: int
+    stale: int
+    rescued: int
     bypasses: dict[Reason, int]
     unkept: dict[Reason, int]
     odd: dict[Reason, int]
@@ -86,7 +92,7 @@ class CacheStats:
 
     @property
     def calls(self) -> int:
-        return self.hits + self.fills + self.shared + sum(self.bypasses.values())
+        return self.hits + self.fills + self.shared + self.stale + self.rescued + sum(self.bypasses.values())
 
     @property
     def hit_ratio(self) -> float:
@@ -132,9 +138,10 @@ class Cache:
         *,
         tags: TagSource | FoundRows | Only | Sequence[TagSource | FoundRows] = (),
         reads: Mapping[str, str | Sequence[str]] | None = None,
-        ttl: float | timedelta | None = None,
-        l1: L1 | None = None,
         version: int | str = 0,
+        when: Callable[..., bool] | None = None,
+        keep_if: Callable[[Any], bool] | None = None,
+        **own: Unpack[Own],
     ) -> Callable[[F], F]:
         """Decorate a function that reads the database; sync or async, also a method.
 
@@ -144,8 +151,10 @@ class Cache:
         that the result depends on these alone, and the statements are not looked at.
         `reads` says what views and SQL functions read, of which the statements show only the name:
         `{"full_bins": ["bins", "routes"]}`; an empty list is one that reads no table.
-        `ttl` in seconds or as a timedelta is how long an entry lives at most; the policy's by default.
-        `l1` says whether results are kept in the process, too; the policy's by default.
+        `when` is called with the arguments of each call: those for which it is false are not cached. `keep_if` is
+        called with each result that was loaded: those for which it is false are returned and not kept.
+        All else is as in `Policy`, for this function: `ttl`, `l1`, `jitter`, `early`, `negative`, `keep_errors`,
+        `compress_above`, `max_bytes`, `stale`, `fail_safe`, `soft_timeout`, `hard_timeout`.
         `version` is part of the key: change it when something that the function calls has changed its result.
 
         Everything that decides the result must be an argument, the session or connection too: what the function
@@ -153,15 +162,14 @@ class Cache:
         are passed on and are not part of the key. The return annotation says which classes a result is made of.
 
         Raises:
-            CacheDeclarationError: the function, a tag or the ttl cannot work as declared.
+            CacheDeclarationError: the function, a tag or an option cannot work as declared.
         """
         given = tags.sources if isinstance(tags, Only) else tags
         sources = [given] if isinstance(given, str | type | Table | FoundRows) else list(given)
         if isinstance(tags, Only) and not sources:
             raise CacheDeclarationError("only(): name what the result depends on, or no write will ever renew it.")
         known_reads = folded(reads, "query()")
-        ttl_ms = self._runtime.policy.ttl_ms if ttl is None else milliseconds("ttl", ttl)
-        self._check_lease(l1)
+        policy = own_policy(self._runtime.policy, own)
 
         def decorate(function: F) -> F:
             wrapper, declared = cached(
@@ -172,9 +180,10 @@ class Cache:
                     tags=sources,
                     learns=not isinstance(tags, Only),
                     reads=known_reads,
-                    ttl_ms=ttl_ms,
+                    policy=policy,
                     version=version,
-                    l1=l1,
+                    when=when,
+                    keep_if=keep_if,
                 ),
             )
             if any(declared.is_twin_of(other) for other in self._declared):
@@ -213,7 +222,7 @@ class Cache:
         else:
             check_url(to)
             wires = open_wires(to, timeout_s=timeout_s)
-            longest_ms = max([self._runtime.policy.ttl_ms, *(declared.ttl_ms for declared in self._declared)])
+            longest_ms = max([self._runtime.policy.ttl_ms, *(each.keeping.ttl_ms for each in self._declared)])
             cell_ttl_ms, hold_ms = max(CELL_TTL_MS, 2 * longest_ms), self._runtime.policy.mark_hold_ms
             self._runtime.use(
                 blocking=RedisStore(wires.blocking, cell_ttl_ms=cell_ttl_ms, hold_ms=hold_ms),
@@ -316,6 +325,14 @@ class Cache:
             return refresh_later(declared, arguments, kwargs)  # type: ignore[return-value]
         return refresh_now(declared, arguments, kwargs)  # type: ignore[no-any-return]
 
+    def bypass(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function as if it were not cached: nothing is looked for and nothing kept. Await it if it is async.
+
+        What it calls in turn is cached as ever; `off()` is for all that happens inside.
+        """
+        declared, arguments = declared_by(function, args)
+        return declared.bypass(arguments, kwargs)  # type: ignore[no-any-return]
+
     @overload
     def drop(self, function: Callable[P, Awaitable[Any]], *args: P.args, **kwargs: P.kwargs) -> Awaitable[bool]: ...
     @overload
@@ -347,7 +364,7 @@ class Cache:
         Loads nothing and counts nothing.
         """
         declared, arguments = declared_by(function, args)
-        asked = declared.ask(arguments, kwargs, refresh=True)
+        asked = ask(declared, arguments, kwargs, refresh=True)
         step = peeked(asked) if isinstance(asked, Call) else _nothing()
         return step if declared.suspends else run_now(step)
 
@@ -363,7 +380,7 @@ class Cache:
         Calls the function once, to see which of its lines run which statements, and keeps nothing of that.
         """
         declared, arguments = declared_by(function, args)
-        asked = declared.ask(arguments, kwargs, refresh=True, explains=True)
+        asked = ask(declared, arguments, kwargs, refresh=True, explains=True)
         step = self._explain(declared, arguments, kwargs, asked)
         return step if declared.suspends else run_now(step)
 
@@ -396,6 +413,14 @@ class Cache:
         if not await self._writer_by_hand(tags, suspending=True).bump():
             raise StoreDown(f"the store did not take the bump of {', '.join(map(str, tags))}; it will be tried again.")
 
+    @staticmethod
+    def noting_older() -> AbstractContextManager[list[OlderAnswer]]:
+        """Inside, calls that are answered by older results (see `Policy`: `stale`, `fail_safe`) are listed as it goes.
+
+        For a page that says so: `with cache.noting_older() as older: …`.
+        """
+        return noting_older()
+
     @contextmanager
     def off(self) -> Iterator[None]:
         """Inside, cached functions read from the database and keep nothing; commits are announced as ever."""
@@ -419,6 +444,8 @@ class Cache:
             hits=sum(each.hits for each in functions),
             fills=sum(each.fills for each in functions),
             shared=sum(each.shared for each in functions),
+            stale=sum(each.stale for each in functions),
+            rescued=sum(each.rescued for each in functions),
             bypasses=all_of(each.bypasses for each in functions),
             unkept=all_of(each.unkept for each in functions),
             odd=all_of(each.odd for each in functions),
@@ -430,14 +457,6 @@ class Cache:
         )
 
     # ---- inside
-
-    def _check_lease(self, l1: L1 | None) -> None:
-        lease_ms = None if l1 is None else lease_of("l1", l1)
-        waits_ms = self._runtime.policy.wait_ms
-        if lease_ms is not None and waits_ms and lease_ms > waits_ms:
-            raise CacheDeclarationError(
-                f"l1={l1!r}: writers wait for {waits_ms} ms only, the policy's l1, and all leases must be over then."
-            )
 
     def _disconnect(self) -> None:
         for take_away in chain(*self._unwatch.values()):

@@ -9,14 +9,15 @@ from perfkit.cache.bumps import Bump, Bumps
 from perfkit.cache.cells import Version, is_dirty, version_of
 from perfkit.cache.entries import Entry, unseal
 from perfkit.cache.observe import Statement
-from perfkit.cache.policy import Reason
+from perfkit.cache.raised import Raised
 from perfkit.cache.read import Question
+from perfkit.cache.reasons import Reason
 from perfkit.cache.store import Store
 from perfkit.cache.tags import EVERYTHING
 from perfkit.errors import StoreDown, Unreadable
 
 if TYPE_CHECKING:
-    from perfkit.cache.cached import Call
+    from perfkit.cache.call import Call
 
 R = TypeVar("R")
 
@@ -103,6 +104,8 @@ async def peeked(call: Call) -> Peeked[Any] | None:
         if found is None or not _is_current(found):
             return None
         value = call.codec.unpack(found.entry.payload)
+        if type(value) is Raised:
+            value = value.error
     except (StoreDown, Unreadable):
         return None
     age_s = max(0.0, (call.ports.clock.wall_ms() - found.entry.at_ms) / 1000)
@@ -136,7 +139,7 @@ async def explained(call: Call, name: str, bumps: Bumps) -> Explanation:
         for tag in dict.fromkeys([*kept, *question.known.tags, *(read_now if call.learns else ())])
     )
     if found is None:
-        return Explanation(name, key, verdict, reason, why, ttl_s=question.ttl_ms / 1000, tags=tags)
+        return Explanation(name, key, verdict, reason, why, ttl_s=question.keeping.ttl_ms / 1000, tags=tags)
     return Explanation(
         name,
         key,
@@ -146,7 +149,7 @@ async def explained(call: Call, name: str, bumps: Bumps) -> Explanation:
         age_s=max(0.0, (ports.clock.wall_ms() - found.entry.at_ms) / 1000),
         load_ms=found.entry.took_us / 1000,
         bytes=len(found.raw),
-        ttl_s=question.ttl_ms / 1000,
+        ttl_s=question.keeping.ttl_ms / 1000,
         tags=tags,
     )
 
@@ -160,7 +163,7 @@ async def _entry(question: Question, store: Store) -> _Found | None:
     (raw,) = (await store.read([question.key])).values
     if raw is None:
         return None
-    entry = unseal(raw)
+    entry = unseal(raw, max_bytes=question.keeping.max_bytes)
     known = len(question.known.tags)
     if entry.tags[:known] != question.known.tags or len(entry.tags) != len(entry.versions):
         raise Unreadable("it bears other tags than the function declares")

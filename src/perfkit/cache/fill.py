@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy import Dialect, Table
 
-from perfkit.cache.policy import Reason
+from perfkit.cache.reasons import Reason
 from perfkit.cache.tags import family_of
 from perfkit.sqla.changes import Changes
 from perfkit.sqla.sessions import (

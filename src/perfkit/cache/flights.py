@@ -56,6 +56,11 @@ RECENT = 1024  # landings that are remembered
 _leading: ContextVar[tuple[Flight, ...]] = ContextVar("perfkit_leading", default=())
 
 
+def lead_nothing() -> None:
+    """In this context no load is under way: what it waits for, nobody else can be waiting for because of it."""
+    _leading.set(())
+
+
 class Flights:
     """The loads of one cache in this process. Owns them and a lock that is never held while anybody waits."""
 

@@ -64,6 +64,16 @@ class Attention:
 
 ATTENTION = Attention()
 
+
+class Generation:
+    """What is true between two changes that this process makes. `ended_s` is when the second of them came."""
+
+    __slots__ = ("ended_s",)
+
+    def __init__(self) -> None:
+        self.ended_s: float | None = None
+
+
 Alias = tuple[dict[Any, Any], Any]
 
 
@@ -78,8 +88,11 @@ class Held:
         "expires_s",
         "generation",
         "hits",
+        "is_claimed",
         "is_main",
         "key",
+        "proven_s",
+        "retry_s",
         "seen",
         "size",
         "tags",
@@ -107,8 +120,9 @@ class Held:
         self.tags, self.versions = tags, versions
         self.at_ms, self.expires_s = at_ms, expires_s
         self.cells: tuple[bytes, ...] | None = None  # of its tags, once they were asked for again
-        self.until = 0.0
-        self.generation: object = None
+        self.until = self.proven_s = self.retry_s = 0.0
+        self.generation: Generation | None = None
+        self.is_claimed = False
         self.hits = self.seen = 0
         self.is_main = False
         self.aliases: list[Alias] = []
@@ -137,7 +151,7 @@ class Near:
     """Held results, bounded in bytes. Reading takes no lock; adding and dropping do."""
 
     def __init__(self, *, max_bytes: int = MAX_BYTES) -> None:
-        self.generation: object = object()
+        self.generation = Generation()
         self.now: Callable[[], float] = SYSTEM.monotonic
         self._max_bytes = max_bytes
         self._small_bytes_max = max_bytes * SMALL_PART
@@ -152,7 +166,9 @@ class Near:
     def changed(self) -> None:
         """Nothing is proven any more: this process has changed something."""
         # an object, not a number: one that two threads add to could come back to what it was
-        self.generation = object()
+        ended, self.generation = self.generation, Generation()
+        if ended.ended_s is None:
+            ended.ended_s = self.now()
 
     def find(self, key: bytes) -> Held | None:
         """What is held under `key`, proven or not."""
@@ -194,6 +210,13 @@ class Near:
                 held.size += _ALIAS_BYTES
                 self._weigh(held, _ALIAS_BYTES)
                 self._shrink()
+
+    def claim(self, held: Held) -> bool:
+        """Whether the caller is the first to claim it; who is takes the claim back."""
+        with self._lock:
+            is_first = not held.is_claimed
+            held.is_claimed = True
+            return is_first
 
     def drop(self, key: bytes) -> None:
         with self._lock:

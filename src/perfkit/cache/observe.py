@@ -14,8 +14,8 @@ from sqlalchemy import Connection
 
 from perfkit.cache.bumps import line_of_caller
 from perfkit.cache.cells import Version, is_dirty, version_of
-from perfkit.cache.policy import Reason
 from perfkit.cache.read import Bearing
+from perfkit.cache.reasons import Reason
 from perfkit.cache.relations import Declared, Unknown
 from perfkit.cache.runtime import Runtime
 from perfkit.errors import StoreDown

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from enum import Enum
-from typing import Literal
+from difflib import get_close_matches
+from typing import Literal, TypedDict
 
+from perfkit.cache.keeping import NO_LIMITS, Keeping, Limits
 from perfkit.errors import CacheDeclarationError
 
 Mode = Literal["strict", "committed", "ttl"]
@@ -39,6 +40,34 @@ class Policy:
         `committed` then); `"veto"` refuses the commit with `CommitRefused`.
     max_bytes
         Results whose packed form is larger are returned and not kept.
+    jitter
+        A part of `ttl`, from 0 to 0.9: every entry lives for between `(1 - jitter) * ttl` and `ttl`, so that what was
+        kept at the same time does not end at the same time.
+    early
+        Above 0, some callers of an entry that nears its end load it again while the others have hits: one of many, in
+        time, the earlier the longer a load takes. 1.0 fits most; more is earlier. In the background where the session
+        passed can be made once more for that; else by the caller.
+    negative
+        Seconds or timedelta for which a result that is None or an empty collection is kept, instead of `ttl`.
+    keep_errors
+        Classes of exceptions that are kept like results, for `negative` or else `ttl`: `(NoResultFound,)`. Only these
+        very classes; what they are made of must be their `args`.
+    stale
+        Seconds or timedelta: a result that a change or its end has made out of date is served for so long while one
+        load renews it, in the background or, where no session can be made for that, by the caller who comes first. For
+        functions whose callers would rather have an answer of a moment ago than wait; a session that has written is
+        answered by the database as ever. Counts from when this process last knew it to be current.
+    fail_safe
+        Seconds or timedelta: while the database cannot be reached, is overloaded, or takes longer than `soft_timeout`,
+        a result that is no older than that is served in place of the exception. `Cache.noting_older` tells who wants to
+        know.
+    soft_timeout
+        Seconds or timedelta after which a caller has waited enough if there is an older result for `fail_safe`. The
+        load goes on, in a session of its own.
+    hard_timeout
+        Seconds or timedelta after which a caller gets `LoadTimeout`. The load goes on in a session of its own.
+    compress_above
+        Results whose packed form has more bytes are compressed in the store.
     l1
         Results kept in the process, in front of the store. `"auto"`: with `memory://`, where they are as strict as the
         store itself; with a server, none. `"off"`: none. `"validate"`: one round trip asks for the versions and not for
@@ -66,6 +95,15 @@ class Policy:
     idle_timeout: float | timedelta | None = None
     on_mark_failure: Literal["proceed", "veto"] = "proceed"
     max_bytes: int = 4 * 1024 * 1024
+    jitter: float = 0.0
+    early: float = 0.0
+    negative: float | timedelta | None = None
+    keep_errors: tuple[type[Exception], ...] = ()
+    compress_above: int | None = None
+    stale: float | timedelta | None = None
+    fail_safe: float | timedelta | None = None
+    soft_timeout: float | timedelta | None = None
+    hard_timeout: float | timedelta | None = None
     l1: L1 = "auto"
     writer_waits: bool = False
     l1_bytes: int = 64 * 1024 * 1024
@@ -81,11 +119,43 @@ class Policy:
             raise CacheDeclarationError(f"l1_bytes={self.l1_bytes!r}: must be above 0.")
         milliseconds("ttl", self.ttl)
         milliseconds("mark_hold", self.mark_hold)
+        self._check_keeping()
+        self._check_limits()
         self._check_lease()
         if self.idle_timeout_ms is not None and self.idle_timeout_ms > self.mark_hold_ms / 2:
             raise CacheDeclarationError(
                 f"idle_timeout={self.idle_timeout!r}: must be at most half of mark_hold={self.mark_hold!r}; the other "
                 f"half is for COMMIT itself."
+            )
+
+    def _check_keeping(self) -> None:
+        if not _is_between(self.jitter, 0.0, 0.9):
+            raise CacheDeclarationError(f"jitter={self.jitter!r}: must be a part of ttl, from 0 to 0.9.")
+        if not _is_between(self.early, 0.0, 100.0):
+            raise CacheDeclarationError(f"early={self.early!r}: must be a factor, from 0 (never) to 100; try 1.0.")
+        if self.negative is not None:
+            milliseconds("negative", self.negative)
+        if self.compress_above is not None and self.compress_above < 0:
+            raise CacheDeclarationError(f"compress_above={self.compress_above!r}: must be bytes, 0 or more, or None.")
+        if not isinstance(self.keep_errors, tuple) or not all(map(_is_kind_of_error, self.keep_errors)):
+            raise CacheDeclarationError(
+                f"keep_errors={self.keep_errors!r}: must be a tuple of exception classes below Exception."
+            )
+
+    def _check_limits(self) -> None:
+        limits = self.limits
+        if limits.soft_s is not None and not limits.fail_safe_s:
+            raise CacheDeclarationError(
+                f"soft_timeout={self.soft_timeout!r}: after it an older result is served; say how old it may be with "
+                f"fail_safe=."
+            )
+        if limits.soft_s is not None and limits.hard_s is not None and limits.soft_s > limits.hard_s:
+            raise CacheDeclarationError(
+                f"soft_timeout={self.soft_timeout!r} is longer than hard_timeout={self.hard_timeout!r}."
+            )
+        if self.l1 == "off" and (limits.stale_s or limits.fail_safe_s):
+            raise CacheDeclarationError(
+                "l1='off' with stale= or fail_safe=: older results are those that the process holds; leave l1 away."
             )
 
     def _check_lease(self) -> None:
@@ -109,6 +179,33 @@ class Policy:
         return (lease_of("l1", self.l1) or 0) if self.writer_waits else 0
 
     @property
+    def keeping(self) -> Keeping:
+        """What it says of the results themselves."""
+        return Keeping(
+            self.ttl_ms,
+            self.max_bytes,
+            self.jitter,
+            self.early,
+            None if self.negative is None else milliseconds("negative", self.negative),
+            self.compress_above,
+        )
+
+    @property
+    def limits(self) -> Limits:
+        """What it says of results that are not current, and of those that do not come."""
+
+        def seconds(option: str, duration: float | timedelta | None) -> float | None:
+            return None if duration is None else milliseconds(option, duration) / 1000
+
+        limits = Limits(
+            seconds("stale", self.stale) or 0.0,
+            seconds("fail_safe", self.fail_safe) or 0.0,
+            seconds("soft_timeout", self.soft_timeout),
+            seconds("hard_timeout", self.hard_timeout),
+        )
+        return NO_LIMITS if limits == NO_LIMITS else limits
+
+    @property
     def ttl_ms(self) -> int:
         return milliseconds("ttl", self.ttl)
 
@@ -119,6 +216,53 @@ class Policy:
     @property
     def idle_timeout_ms(self) -> int | None:
         return None if self.idle_timeout is None else milliseconds("idle_timeout", self.idle_timeout)
+
+
+class Own(TypedDict, total=False):
+    """What one function may say for itself instead of its cache's `Policy`; the names mean the same."""
+
+    ttl: float | timedelta
+    max_bytes: int
+    jitter: float
+    early: float
+    negative: float | timedelta | None
+    keep_errors: tuple[type[Exception], ...]
+    compress_above: int | None
+    stale: float | timedelta | None
+    fail_safe: float | timedelta | None
+    soft_timeout: float | timedelta | None
+    hard_timeout: float | timedelta | None
+    l1: L1
+
+
+def own_policy(policy: Policy, own: Own) -> Policy:
+    """`policy` with what a function says for itself.
+
+    Raises:
+        CacheDeclarationError: an option that no function has, or a value that cannot work.
+    """
+    names = Own.__annotations__
+    for name in own:
+        if name not in names:
+            close = get_close_matches(name, [*names, "tags", "reads", "version", "when", "keep_if"], 1)
+            hint = f" Did you mean {close[0]}=?" if close else f" There are {', '.join(names)}."
+            raise CacheDeclarationError(f"query({name}=…): a function has no such option.{hint}")
+    # whether writers wait is for the cache as a whole to say
+    alone = replace(policy, writer_waits=False, **own)
+    lease_ms, waits_ms = lease_of("l1", alone.l1), policy.wait_ms
+    if waits_ms and lease_ms is not None and lease_ms > waits_ms:
+        raise CacheDeclarationError(
+            f"l1={alone.l1!r}: writers wait for {waits_ms} ms only, the policy's l1, and all leases must be over then."
+        )
+    return alone
+
+
+def _is_between(value: object, low: float, high: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+
+
+def _is_kind_of_error(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, Exception)
 
 
 def lease_of(option: str, l1: L1) -> int | None:
@@ -149,26 +293,3 @@ def milliseconds(option: str, duration: float | timedelta) -> int:
     if not 0.001 <= seconds <= 10 * 365 * 86_400:
         raise CacheDeclarationError(f"{option}={duration!r}: must be between 1 millisecond and 10 years.")
     return int(seconds * 1000)
-
-
-class Reason(Enum):
-    """Why a call was answered by the database although its function is cached, or why its result was not kept."""
-
-    OFF = "inside `with cache.off()`"
-    NOT_CONNECTED = "the cache was not connected"
-    NOT_WATCHED = "nobody watches the engine of the session, so its commits would not be seen, or it cannot say which"
-    STORE_DOWN = "the store did not answer, or refused"
-    UNSETTLED = "an earlier commit could not be told to the store yet"
-    OWN_WRITES = "the session's transaction has written, or is about to write, what the function reads"
-    SNAPSHOT = "the session's transaction reads from a snapshot (REPEATABLE READ or SERIALIZABLE)"
-    DIRTY_READS = "the session's transaction reads what others have not committed (READ UNCOMMITTED)"
-    IDENTITY_MAP = "the session already holds entities of these tables, and would return them as it holds them"
-    MARKED = "a writer was between its mark and its bump"
-    LOADER_WROTE = "the function itself wrote, or read in a transaction that had written"
-    TOO_LARGE = "the packed result exceeds the policy's max_bytes"
-    UNREADABLE = "the entry's bytes were not ours, or not of this shape"
-    OVERTAKEN = "a writer changed the table while it was being found out on which of its rows the result depends"
-    NOTHING_READ = "no statement was seen, so that nobody can tell what the result depends on: give tags"
-    UNKNOWN_READS = "what a statement reads cannot be known: a view, a function or SQL text of which nobody has said it"
-    VOLATILE = "a statement takes the time, a random number or a lock, so that its result is for one call only"
-    NOT_JOINED = "the load of another caller failed, or waiting for it would not have ended"

@@ -97,6 +97,7 @@ class Quick:
             passed=", ".join(passed),
         )
         scope |= {
+            "__name__": __name__,  # so that a warning or a line of a caller is not taken for one of the caller's own
             "__table": self.table,
             "__near": near,
             "__attention": ATTENTION,

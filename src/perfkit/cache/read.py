@@ -29,13 +29,15 @@ This file knows no client, loop, thread or session. Proof: tests/protocol/.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, cast
+from random import random
+from typing import Any, Literal, NamedTuple, Protocol, cast
 
 from perfkit.cache.arrears import Arrears
 from perfkit.cache.cells import Version, is_dirty, version_of
 from perfkit.cache.entries import Entry, seal, unseal
 from perfkit.cache.flights import Flights, NoLanding
-from perfkit.cache.policy import Reason
+from perfkit.cache.keeping import Keeping
+from perfkit.cache.reasons import Reason
 from perfkit.cache.store import InstantStore, Seen, Store
 from perfkit.clock import SYSTEM, Clock
 from perfkit.errors import StoreDown, Unreadable
@@ -110,8 +112,7 @@ class Question(NamedTuple):
 
     key: bytes
     known: Named
-    ttl_ms: int
-    max_bytes: int
+    keeping: Keeping
     guards: tuple[bytes, ...] = ()
     finding: Finding | None = None
     expected: Named = NOTHING
@@ -148,14 +149,17 @@ class Ports(NamedTuple):
     arrears: Arrears
     instant: InstantStore | None = None
     clock: Clock = SYSTEM
+    chance: Callable[[], float] = random
 
 
 class Kept(NamedTuple):
-    """A result as it is kept: its bytes, what it depends on, and when its load began."""
+    """A result as it is kept: its bytes, what it depends on, when its load began and how long that took, its life."""
 
     payload: bytes
     bearing: Bearing
     at_ms: int
+    took_us: int = 0
+    life_ms: int = 0
 
 
 class Hit(NamedTuple):
@@ -163,6 +167,18 @@ class Hit(NamedTuple):
 
     value: Any
     kept: Kept
+
+
+Why = Literal["stale", "rescued"]
+
+
+class Older(NamedTuple):
+    """A result that was current `age_s` ago, and may not be now."""
+
+    value: Any
+    kept: Kept
+    why: Why
+    age_s: float
 
 
 class Filled(NamedTuple):
@@ -180,7 +196,7 @@ class Filled(NamedTuple):
 
 
 Load = Callable[[], Any]
-MayKeep = Callable[[], Reason | None]
+MayKeep = Callable[[Any], Reason | None]
 
 
 async def read(question: Question, load: Load, may_keep: MayKeep, packing: Packing, ports: Ports) -> Hit | Filled:
@@ -203,7 +219,7 @@ async def _read(
     """None: a load of the same has ended since there were `since` landings, so that another look may be a hit."""
     try:
         await _settle(ports)
-        found = await _look(question, ports.store, packing)
+        found = await look(question, ports.store, packing)
         if isinstance(found, Hit):
             return found
         question, versions = found.question, found.versions
@@ -244,7 +260,12 @@ class Capture(NamedTuple):
     looks_elsewhere: bool = False
 
 
-async def _look(question: Question, store: Store, packing: Packing) -> Hit | Capture:
+async def look(question: Question, store: Store, packing: Packing) -> Hit | Capture:
+    """What the store has of it: one round trip, two if the entry depends on what nobody expected.
+
+    Raises:
+        StoreDown
+    """
     found = judge(question, await store.read(asked_first(question)), packing)
     if isinstance(found, Hit) or not found.looks_elsewhere:
         return found
@@ -264,9 +285,10 @@ def judge(question: Question, seen: Seen, packing: Packing) -> Hit | Capture:
     odd, looks_elsewhere = None, False
     if raw is not None:
         try:
-            entry = unseal(raw)
+            entry = unseal(raw, max_bytes=question.keeping.max_bytes)
             if _is_valid(entry, question, versions):
-                kept = Kept(entry.payload, Bearing(entry.tags, entry.versions), entry.at_ms)
+                bearing = Bearing(entry.tags, entry.versions)
+                kept = Kept(entry.payload, bearing, entry.at_ms, entry.took_us, entry.life_ms)
                 return Hit(packing.unpack(entry.payload), kept)
             known = len(question.known.tags)
             if question.extra is not None and entry.tags[:known] == question.known.tags:
@@ -347,15 +369,16 @@ async def _load_and_keep(
     value = await ports.waiting.call(load)
     took_us = int((ports.clock.monotonic() - began_s) * 1_000_000)
     payload = packing.pack(value)
-    reason = may_keep()
+    reason = may_keep(value)
     if reason is not None:
         return value, _Loaded(NoLanding.FAILED, reason)
     known = question.known.tags
     bearing = Bearing(known, versions[: len(known)]) if observing is None else observing.bearing(known)
     # who waits has captured what this load captured before it began, and nothing that it captured on the way
     foreseen = observing is None or observing.was_foreseen
-    landing = Kept(payload, bearing, at_ms) if foreseen else NoLanding.FAILED
-    if len(payload) > question.max_bytes:
+    life_ms = question.keeping.life_ms(value, ports.chance)
+    landing = Kept(payload, bearing, at_ms, took_us, life_ms) if foreseen else NoLanding.FAILED
+    if len(payload) > question.keeping.max_bytes:
         return value, _Loaded(landing, Reason.TOO_LARGE)
     try:
         if question.finding is not None:
@@ -363,12 +386,13 @@ async def _load_and_keep(
             if isinstance(more, Reason):
                 return value, _Loaded(landing, more)
             bearing = more
-        await ports.store.put(question.key, seal(payload, *bearing, at_ms, took_us), question.ttl_ms)
+        sealed = seal(Entry(payload, *bearing, at_ms, took_us, life_ms), compress_above=question.keeping.compress_above)
+        await ports.store.put(question.key, sealed, life_ms)
     except StoreDown:
         return value, _Loaded(landing, Reason.STORE_DOWN)
     if question.extra is not None:
         question.extra.remember(bearing.tags[len(known) :])
-    kept = Kept(payload, bearing, at_ms)
+    kept = Kept(payload, bearing, at_ms, took_us, life_ms)
     return value, _Loaded(kept if foreseen else NoLanding.JUST_LANDED, None, kept)
 
 

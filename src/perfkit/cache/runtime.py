@@ -10,6 +10,7 @@ from weakref import WeakSet
 from sqlalchemy import Dialect, Engine, event
 
 from perfkit.cache.arrears import Arrears
+from perfkit.cache.background import Background
 from perfkit.cache.bumps import Bumps
 from perfkit.cache.flights import Flights
 from perfkit.cache.near import Near
@@ -44,6 +45,7 @@ class Runtime:
         self._minded: WeakSet[Engine] = WeakSet()
         self._leave_store: Callable[[], None] = lambda: None
         self._flights = Flights()
+        self.background = Background()
         self._ports: tuple[Ports, Ports, Ports] | None = None
 
     @property
@@ -70,6 +72,7 @@ class Runtime:
         self._ports = None
         self.arrears.leave()
         self._leave_store()
+        self.background.close()
         self.near.clear()
 
     def ports(self, *, suspending: bool) -> Ports | None:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from perfkit.cache.policy import Reason
+from perfkit.cache.reasons import Reason
 
 MIN_CALLS = 100  # fewer say nothing about tomorrow
 
@@ -15,7 +15,8 @@ MIN_CALLS = 100  # fewer say nothing about tomorrow
 class FunctionStats:
     """What one cached function has done in this process since it was declared.
 
-    `calls` is the sum of `hits`, `fills`, `shared` and `bypasses`; `unkept` and `odd` count reasons beside those.
+    `calls` is the sum of `hits`, `fills`, `shared`, `stale`, `rescued` and `bypasses`; `refreshed` counts loads in the
+    background, `unkept` and `odd` reasons beside those.
     `load_ms` is the mean time of its own work, None before the first load. `saved_s` is what the calls that did not
     load would have taken, less what the cache itself took: looking, packing, keeping. Below zero it has cost time.
     """
@@ -24,6 +25,9 @@ class FunctionStats:
     hits: int
     fills: int
     shared: int
+    stale: int
+    rescued: int
+    refreshed: int
     bypasses: Mapping[Reason, int]
     unkept: Mapping[Reason, int]
     odd: Mapping[Reason, int]
@@ -32,7 +36,7 @@ class FunctionStats:
 
     @property
     def calls(self) -> int:
-        return self.hits + self.fills + self.shared + sum(self.bypasses.values())
+        return self.hits + self.fills + self.shared + self.stale + self.rescued + sum(self.bypasses.values())
 
     @property
     def hit_ratio(self) -> float:
@@ -82,7 +86,7 @@ class Tally:
         with self._lock:
             counts = dict(self._counts)
             loads, load_s, overhead_s = self._loads, self._load_s, self._overhead_s
-        hits, shared = counts.get(("hit", None), 0), counts.get(("shared", None), 0)
+        hits, shared, stale, rescued = (counts.get((kind, None), 0) for kind in ("hit", "shared", "stale", "rescued"))
 
         def by_reason(kind: str) -> dict[Reason, int]:
             return {reason: count for (name, reason), count in counts.items() if name == kind and reason is not None}
@@ -93,9 +97,12 @@ class Tally:
             hits=hits,
             fills=counts.get(("fill", None), 0),
             shared=shared,
+            stale=stale,
+            rescued=rescued,
+            refreshed=counts.get(("refreshed", None), 0),
             bypasses=by_reason("bypass"),
             unkept=by_reason("unkept"),
             odd=by_reason("odd"),
             load_ms=mean_s * 1000 if loads else None,
-            saved_s=(hits + shared) * mean_s - overhead_s,
+            saved_s=(hits + shared + stale + rescued) * mean_s - overhead_s,
         )

@@ -164,6 +164,11 @@ def seeing_changes() -> Iterator[list[Changes]]:
         _observers.reset(before)
 
 
+def observe_nothing() -> None:
+    """In this context nobody wants to see notes any more."""
+    _observers.set(())
+
+
 class Notes:
     """The listeners that keep the notes of one engine."""
 

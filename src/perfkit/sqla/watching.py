@@ -35,6 +35,11 @@ def watchers() -> tuple[Watcher, ...]:
     return _watchers.get()
 
 
+def watch_nothing() -> None:
+    """In this context nobody watches any more."""
+    _watchers.set(())
+
+
 def watch_engines() -> Callable[[], None]:
     """Begin to see statements, of all engines there are or will be. Returns the function that stops it."""
     user = object()

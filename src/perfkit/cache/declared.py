@@ -1,0 +1,232 @@
+"""A cached function: what is known of it when it is declared, worked out once."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from math import inf
+from types import SimpleNamespace
+from typing import Any, get_type_hints
+
+from perfkit.cache.fill import database_of
+from perfkit.cache.found import Finder, FoundRows
+from perfkit.cache.keys import KeyMaker, closes_over_the_same, is_carried
+from perfkit.cache.learned import Expecting, Learner
+from perfkit.cache.policy import Policy, lease_of
+from perfkit.cache.quick import Quick
+from perfkit.cache.raised import ErrorCodec, Raised
+from perfkit.cache.read import (
+    NOTHING,
+    Filled,
+    Hit,
+    Named,
+    Older,
+    Ports,
+    Question,
+)
+from perfkit.cache.reasons import Reason
+from perfkit.cache.relations import Declared as DeclaredReads
+from perfkit.cache.runtime import Runtime
+from perfkit.cache.tags import Dependencies, TagSource, cell_key
+from perfkit.cache.worth import Tally
+from perfkit.codec import Codec, shape_of, types_in
+from perfkit.errors import CacheDeclarationError, NotCached
+from perfkit.sqla.sessions import Carrier, carrier_in
+
+_FOR_GOOD = frozenset({Reason.NOTHING_READ, Reason.UNKNOWN_READS, Reason.VOLATILE})
+
+
+class Declared:
+    """One cached function. Owns what is worked out once: the key's beginning, the tags, the packing."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        runtime: Runtime,
+        *,
+        tags: Sequence[TagSource | FoundRows],
+        learns: bool,
+        reads: DeclaredReads,
+        policy: Policy,
+        version: int | str,
+        when: Callable[..., bool] | None = None,
+        keep_if: Callable[[Any], bool] | None = None,
+    ) -> None:
+        """`learns`: its statements say what it depends on, beside `tags`. `reads`: what views and functions read."""
+        self.function = function
+        self.runtime = runtime
+        self.suspends = inspect.iscoroutinefunction(function)
+        self.keys = KeyMaker(function)
+        known = [tag for tag in tags if not isinstance(tag, FoundRows)]
+        found = [tag for tag in tags if isinstance(tag, FoundRows)]
+        self.dependencies = Dependencies(known, self.keys.parameters, self.keys.name)
+        self.finder = Finder(found, runtime.namespace, self.keys.name) if found else None
+        self.learns = learns and runtime.policy.mode != "ttl"
+        self.learner = Learner(runtime.namespace, self.keys.name) if self.learns or self.finder else None
+        self.reads = reads
+        self.policy, self.keeping, self.limits = policy, policy.keeping, policy.limits
+        self.when, self.keep_if = when, keep_if
+        self._version = version
+        self._fixed: Named | None = None
+        self.warned = self._told_timeless = False
+        self._told: set[tuple[Reason, str]] = set()
+        self.tally = Tally(self.keys.name)
+        self.quick = Quick(function, self.keys.signature)
+
+    def is_twin_of(self, other: Declared) -> bool:
+        """Whether both would have the same keys although they close over different things: two of one factory."""
+        mine, its = self.function, other.function
+        if mine.__code__ is not its.__code__ or self.keys.name != other.keys.name or self._version != other._version:
+            return False
+        return self.keys.closed_over == other.keys.closed_over and not closes_over_the_same(mine, its)
+
+    @cached_property
+    def prefix(self) -> str:
+        # what is kept of a function that keeps errors has another form
+        errors = [f"{error.__module__}.{error.__qualname__}" for error in self.policy.keep_errors]
+        version = f"{self._version!r} {errors}" if errors else self._version
+        stamp = self.keys.stamp(shape_of(self._result), version, self.function.__code__)
+        return f"{self.runtime.namespace}:v:{self.keys.name}:{stamp}@"
+
+    @cached_property
+    def codec(self) -> Codec | ErrorCodec:
+        codec = Codec(types_in(self._result))
+        return ErrorCodec(codec, self.policy.keep_errors) if self.policy.keep_errors else codec
+
+    @cached_property
+    def families(self) -> frozenset[str]:
+        """The tables and names of the tags that were given."""
+        return self.dependencies.families().union(self.finder.families if self.finder else ())
+
+    def lease_s(self, ports: Ports) -> float | None:
+        """For how long a proof is believed: for ever where every change is seen; None if nothing is held here."""
+        l1 = self.policy.l1
+        if l1 == "auto" and (self.limits.stale_s or self.limits.fail_safe_s):
+            l1 = "validate"
+        if l1 == "off" or (l1 == "auto" and ports.instant is None):
+            return None
+        if ports.instant is not None:
+            return inf
+        return (lease_of("l1", l1) or 0) / 1000
+
+    def key_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        """The key of one call.
+
+        Raises:
+            CacheDeclarationError: it has none, because nobody watches the engine that it would read.
+        """
+        values = self.keys.bind(*args, **kwargs)
+        database = self.database(carriers_in(values))
+        if isinstance(database, Reason):
+            raise CacheDeclarationError(f"{self.keys.name} has no key here: {database.value}. Call watch() first.")
+        return self.key(values, database)
+
+    def database(self, carriers: Sequence[Carrier]) -> str | Reason:
+        watched = self.runtime.watched
+        if not watched:
+            return Reason.NOT_WATCHED
+        tables = self.dependencies.tables if self.finder is None else [*self.dependencies.tables, *self.finder.tables]
+        return database_of(carriers, tables, watched)
+
+    def key(self, values: Sequence[Any], database: str) -> bytes:
+        return f"{self.prefix}{database}:{self.keys.text_of(values)}".encode(errors="surrogatepass")
+
+    def question(self, key: bytes, values: Sequence[Any]) -> Question:
+        known = self._fixed or self._known(values)
+        if self.learner is None or not known.tags:
+            return Question(key, known, self.keeping)
+
+        def arguments() -> dict[str, object]:
+            return dict(zip(self.keys.parameters, values, strict=True))
+
+        expected = self.learner.expected(key, known, arguments)
+        extra = Expecting(self.learner, key, arguments)
+        guards = () if self.finder is None else self.finder.guards
+        return Question(key, known, self.keeping, guards, self.finder, expected, extra)
+
+    def _known(self, values: Sequence[Any]) -> Named:
+        if self.runtime.policy.mode == "ttl":
+            self._fixed = NOTHING
+            return NOTHING
+        tags = self.dependencies.of(dict(zip(self.keys.parameters, values, strict=True)))
+        known = Named(tuple(tag.encode() for tag in tags), tuple(cell_key(self.runtime.namespace, tag) for tag in tags))
+        if self.dependencies.are_fixed:
+            self._fixed = known
+        return known
+
+    @cached_property
+    def _result(self) -> object:
+        """The return annotation, its names looked up where the function was written."""
+        raw = self.function.__annotations__.get("return")
+        if not isinstance(raw, str):
+            return raw
+        try:
+            return get_type_hints(SimpleNamespace(__annotations__={"return": raw}), self.function.__globals__)["return"]
+        except NameError as missing:
+            raise CacheDeclarationError(
+                f"{self.keys.name}: its return annotation {raw!r} cannot be looked up ({missing}). Its classes say "
+                f"how results are kept: define or import them in the same module, outside TYPE_CHECKING."
+            ) from None
+
+    def count(self, answer: Hit | Filled | Older | Reason, took: tuple[float, float | None] | None) -> None:
+        """Add one call, and what it took, to the function's totals."""
+        if isinstance(answer, Hit):
+            self.tally.add("hit")
+        elif isinstance(answer, Older):
+            self.tally.add(answer.why)
+        elif isinstance(answer, Reason):
+            self.tally.add("bypass", answer)
+        else:
+            self.tally.add("shared" if answer.shared else "fill")
+            if answer.unkept is not None:
+                self.tally.add("unkept", answer.unkept)
+            if answer.odd is not None:
+                self.tally.add("odd", answer.odd)
+        if took is not None:
+            self.tally.time(*took)
+
+    def count_refresh(self, answer: Filled, took: tuple[float, float | None]) -> None:
+        """Add a load that was no call, but for calls to come."""
+        self.tally.add("refreshed")
+        if answer.unkept is not None:
+            self.tally.add("unkept", answer.unkept)
+        self.tally.time(*took)
+
+    def tell(self, reason: Reason, why: str) -> None:
+        """Warn, once, that no result will be kept as the function is written."""
+        if reason in _FOR_GOOD and (reason, why) not in self._told:
+            self._told.add((reason, why))
+            warnings.warn(
+                f"{self.keys.name} is not cached: {why or reason.value}. tags=only(…) says all that it depends on.",
+                NotCached,
+                stacklevel=2,
+            )
+
+    def warn_timeless(self) -> None:
+        """Say, once, that a load cannot be left to itself."""
+        if not self._told_timeless:
+            self._told_timeless = True
+            warnings.warn(
+                f"{self.keys.name} has a timeout, and no session can be made for a load that goes on without its "
+                f"caller: it waits. Pass a Session or AsyncSession that is bound to one engine.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    def raised(self, error: Exception) -> Raised:
+        """The result that stands for an exception which is kept. Raises `error` if it is not one of those."""
+        if isinstance(self.codec, ErrorCodec) and self.codec.can_keep(error):
+            return Raised(error)
+        raise error
+
+    def bypass(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call the function itself, and count that."""
+        self.tally.add("bypass", Reason.OFF)
+        return self.function(*args, **kwargs)
+
+
+def carriers_in(values: Sequence[Any]) -> list[Carrier]:
+    """The sessions and connections among the arguments."""
+    return [carrier for value in values if is_carried(value) and (carrier := carrier_in(value)) is not None]
