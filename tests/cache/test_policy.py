@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any
 
@@ -17,10 +18,14 @@ from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
 from perfkit import Cache
 from perfkit.cache import MemoryStore, Reason
+from perfkit.cache.background import Background
 from perfkit.cache.entries import Entry, seal, unseal
 from perfkit.cache.keeping import Keeping
+from perfkit.clock import SYSTEM
 from perfkit.errors import CacheDeclarationError, LoadTimeout, Unreadable
+from perfkit.sqla.changes import seeing_changes
 from perfkit.sqla.spare import spare_of
+from perfkit.sqla.watching import watchers, watching
 from tests.cache.conftest import Base, Bin
 from tests.cache.test_dependencies import Counting
 from tests.protocol.automata import TurnedClock
@@ -216,6 +221,24 @@ def test_declared_exceptions_are_kept_and_raised_anew(depot):
     depot.cache.close()
 
 
+def test_an_exception_below_one_that_is_kept_is_not(depot):
+    """It may say more than its class and arguments do."""
+
+    class Gone(NoResultFound):
+        pass
+
+    @depot.cache.query(keep_errors=(NoResultFound,))
+    def find(session: Session) -> int:
+        session.scalar(select(func.count()).select_from(Bin))
+        depot.loads += 1
+        raise Gone("x")
+
+    for loads in (1, 2):
+        with pytest.raises(Gone):
+            depot.call(find)
+        assert depot.loads == loads
+
+
 def test_an_exception_that_cannot_be_made_again_is_not_kept(depot):
     """Its arguments say too little, or cannot be packed."""
 
@@ -258,8 +281,10 @@ def test_conditions_on_arguments_and_on_results(depot):
     assert stats.unkept == {Reason.UNWANTED: 2}
 
 
-def test_a_condition_is_asked_again_at_each_call(depot):
+def test_a_condition_is_asked_again_at_each_call(tmp_path):
     """Also where the result is held in the process."""
+    depot = Depot(tmp_path / "policy.db", MemoryStore())
+    depot.cache._runtime.near.now = SYSTEM.monotonic
     wanted = [True]
     count = depot.function(when=lambda *given: wanted[0])
     depot.call(count)
@@ -267,6 +292,7 @@ def test_a_condition_is_asked_again_at_each_call(depot):
     wanted[0] = False
     depot.call(count)
     assert depot.loads == 2
+    depot.close()
 
 
 def test_bypass_calls_the_function_itself(depot):
@@ -463,6 +489,46 @@ def test_what_another_process_has_loaded_is_preferred(tmp_path):
     assert one.loads == 1
     one.close()
     other.close()
+
+
+def test_with_a_server_the_bound_counts_from_the_last_look_at_it(tmp_path):
+    """What other processes do after that, this one does not know."""
+    depot = Depot(tmp_path / "served.db", Counting())
+    other = Depot(tmp_path / "served.db", depot.store)
+    count = depot.function(stale=30)
+    depot.call(count)
+    depot.clock.now_s += 20
+    assert depot.call(count) == 4
+    assert depot.loads == 1
+    other.add()
+    depot.clock.now_s += 31
+    with depot.cache.noting_older() as older:
+        assert depot.call(count) == 5
+    assert older == []
+    other.add()
+    depot.clock.now_s += 29
+    with depot.cache.noting_older() as older:
+        assert depot.call(count) == 5
+    assert [each.age_s for each in older] == [29.0]
+    depot.settle()
+    for each in (depot, other):
+        each.close()
+
+
+def test_a_load_in_the_background_is_watched_by_nobody_of_before():
+    """What its caller's outer load depends on is not decided there."""
+
+    class Watcher:
+        def before_statement(self, *_: Any) -> None:
+            pass
+
+    background, variable = Background(), ContextVar("tenant", default="")
+    variable.set("north")
+    with watching(Watcher()), seeing_changes():
+        began = background.start("key", lambda: (watchers(), variable.get()))
+    assert began is not None
+    assert began[0].result(PATIENCE_S) == ((), "north")
+    background.close()
 
 
 def test_what_is_built_on_an_older_result_is_not_kept(depot):
@@ -692,3 +758,13 @@ def test_what_no_session_can_be_made_of(depot):
     spare = spare_of(Session(depot.engine))
     assert isinstance(spare, Session)
     assert spare.bind is depot.engine
+
+
+def test_what_perfkit_knows_of_a_session_is_not_known_of_another(depot):
+    """Its connections are its own."""
+    with Session(depot.engine, info={"tenant": 7}) as session:
+        session.scalar(select(func.count()).select_from(Bin))
+        assert set(session.info) > {"tenant"}
+        spare = spare_of(session)
+    assert spare is not None
+    assert spare.info == {"tenant": 7}
