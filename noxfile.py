@@ -100,6 +100,13 @@ def proof(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """Judge a million hostile cache entries, or as many as `-- …` says."""
+    _install(session, "test")
+    session.run("python", "-m", "tests.cache.fuzz", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Run the benchmarks that `-- …` names."""
     _install(session, "bench")

@@ -22,6 +22,7 @@ from perfkit.cache.call import Call, ask
 from perfkit.cache.declared import Declared
 from perfkit.cache.explain import Explanation, Peeked, explained, peeked
 from perfkit.cache.found import FoundRows
+from perfkit.cache.guard import Guard
 from perfkit.cache.keys import digest
 from perfkit.cache.memory import MemoryStore
 from perfkit.cache.near import ATTENTION
@@ -200,20 +201,35 @@ class Cache:
 
     # ---- start-up
 
-    def connect(self, to: str | Store = "memory://", *, timeout_s: float = TIMEOUT_S) -> None:
+    def connect(
+        self,
+        to: str | Store = "memory://",
+        *,
+        timeout_s: float = TIMEOUT_S,
+        secrets: Sequence[bytes] | None = None,
+        encrypt: bool = False,
+    ) -> None:
         """Say where entries live. Does no I/O: a server that is down is found at the first call, and bypassed.
 
         `to` is `"memory://"` (this process, and only it), `"redis://…"`, `"rediss://…"` or `"unix://…"` for
         Redis and Valkey, `"redis+cluster://host:port,host:port"` for a cluster by any of its nodes, or a store of
         your own. `timeout_s` is how long one command may take.
 
+        With `secrets`, entries are signed, so that who can write to the store cannot make results: the first signs, and
+        all of them are believed, so that a new one is put in front and an old one taken away a `ttl` later. `encrypt`
+        has results and arguments encrypted, too; tags and names of functions stay readable.
+
         Raises:
-            CacheDeclarationError: connected already, or no such place.
+            CacheDeclarationError: connected already, no such place, or a secret that is too short.
+            MissingExtra: `encrypt`, without `perfkit[crypto]`.
         """
         if self._runtime.is_connected:
             raise CacheDeclarationError(f"cache {self._runtime.namespace!r} is connected already; close() it first.")
         if not isinstance(to, str | Store):
             raise CacheDeclarationError(f"connect({to!r}): give 'memory://', a URL of Redis or Valkey, or a store.")
+        if encrypt and not secrets:
+            raise CacheDeclarationError("connect(encrypt=True): give secrets=, too.")
+        guard = None if secrets is None else Guard(secrets, encrypts=encrypt)
         if not isinstance(to, str):
             self._runtime.use(blocking=to, suspending=to, greenlet=to)
         elif to == "memory://":
@@ -230,6 +246,7 @@ class Cache:
                 greenlet=RedisStore(wires.greenlet, cell_ttl_ms=cell_ttl_ms, hold_ms=hold_ms),
             )
             self._wires = wires
+        self._runtime.guard = guard
 
     def watch(
         self,

@@ -60,7 +60,7 @@ def cached(function: F, make: Callable[[Callable[..., Any]], Declared]) -> tuple
     answer_to = _answer if declared.limits is not NO_LIMITS or declared.keeping.early else Call.read
     slow = suspending if declared.suspends else blocking
     slow.__qualname__ = f"{function.__qualname__}, cached"
-    wrapper = wraps(function)(declared.quick.wrapper(slow, runtime.near))
+    wrapper = wraps(function)(declared.quick.wrapper(slow, runtime.near, declared.policy.tenant))
     setattr(wrapper, _DECLARED, declared)
     return cast(F, wrapper), declared
 

@@ -255,8 +255,9 @@ def ask(
     unfit = unfit_to_read(carriers, None if declared.learns else declared.families)
     if unfit is not None:
         return unfit
-    key = declared.key(values, database)
-    proof = Proof(declared, key, values, ports)
+    tenant = declared.tenant()
+    key = declared.key(values, database, tenant)
+    proof = Proof(declared, key, values, ports, tenant)
     if not refresh and (held := proof.believed()) is not None:
         return held
     question = declared.question(key, values)

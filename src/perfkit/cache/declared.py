@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 
 from perfkit.cache.fill import database_of
 from perfkit.cache.found import Finder, FoundRows
-from perfkit.cache.keys import KeyMaker, closes_over_the_same, is_carried
+from perfkit.cache.keys import KeyMaker, closes_over_the_same, is_carried, tenant_text
 from perfkit.cache.learned import Expecting, Learner
 from perfkit.cache.policy import Policy, lease_of
 from perfkit.cache.quick import Quick
@@ -88,7 +88,7 @@ class Declared:
         errors = [f"{error.__module__}.{error.__qualname__}" for error in self.policy.keep_errors]
         version = f"{self._version!r} {errors}" if errors else self._version
         stamp = self.keys.stamp(shape_of(self._result), version, self.function.__code__)
-        return f"{self.runtime.namespace}:v:{self.keys.name}:{stamp}@"
+        return f"{self.keys.name}:{stamp}@"
 
     @cached_property
     def codec(self) -> Codec | ErrorCodec:
@@ -121,7 +121,7 @@ class Declared:
         database = self.database(carriers_in(values))
         if isinstance(database, Reason):
             raise CacheDeclarationError(f"{self.keys.name} has no key here: {database.value}. Call watch() first.")
-        return self.key(values, database)
+        return self.key(values, database, self.tenant())
 
     def database(self, carriers: Sequence[Carrier]) -> str | Reason:
         watched = self.runtime.watched
@@ -130,13 +130,29 @@ class Declared:
         tables = self.dependencies.tables if self.finder is None else [*self.dependencies.tables, *self.finder.tables]
         return database_of(carriers, tables, watched)
 
-    def key(self, values: Sequence[Any], database: str) -> bytes:
-        return f"{self.prefix}{database}:{self.keys.text_of(values)}".encode(errors="surrogatepass")
+    def tenant(self) -> object:
+        """Whose call this is; asked once a call, so that all of it is of one tenant."""
+        return None if self.policy.tenant is None else self.policy.tenant()
+
+    def key(self, values: Sequence[Any], database: str, tenant: object) -> bytes:
+        """Under what its result is kept.
+
+        Raises:
+            UnkeyableArgument: the tenant or an argument has no text of its own.
+        """
+        text, guard, kind = self.keys.text_of(values), self.runtime.guard, "v"
+        if guard is not None:
+            kind = guard.kind
+            if guard.encrypts:
+                text = guard.hidden(text)
+        return f"{self.runtime.namespace}:{kind}:{self.prefix}{database}{tenant_text(tenant)}:{text}".encode(
+            errors="surrogatepass"
+        )
 
     def question(self, key: bytes, values: Sequence[Any]) -> Question:
         known = self._fixed or self._known(values)
         if self.learner is None or not known.tags:
-            return Question(key, known, self.keeping)
+            return Question(key, known, self.keeping, guard=self.runtime.guard)
 
         def arguments() -> dict[str, object]:
             return dict(zip(self.keys.parameters, values, strict=True))
@@ -144,7 +160,8 @@ class Declared:
         expected = self.learner.expected(key, known, arguments)
         extra = Expecting(self.learner, key, arguments)
         guards = () if self.finder is None else self.finder.guards
-        return Question(key, known, self.keeping, guards, self.finder, expected, extra)
+        guard = self.runtime.guard
+        return Question(key, known, self.keeping, guards, self.finder, expected, extra, guard=guard)
 
     def _known(self, values: Sequence[Any]) -> Named:
         if self.runtime.policy.mode == "ttl":

@@ -163,7 +163,7 @@ async def _entry(question: Question, store: Store) -> _Found | None:
     (raw,) = (await store.read([question.key])).values
     if raw is None:
         return None
-    entry = unseal(raw, max_bytes=question.keeping.max_bytes)
+    entry = unseal(raw, max_bytes=question.keeping.max_bytes, name=question.key, guard=question.guard)
     known = len(question.known.tags)
     if entry.tags[:known] != question.known.tags or len(entry.tags) != len(entry.versions):
         raise Unreadable("it bears other tags than the function declares")

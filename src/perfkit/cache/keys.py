@@ -21,6 +21,7 @@ from enum import Enum
 from hashlib import blake2b
 from types import CellType, CodeType, NoneType
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -178,6 +179,19 @@ def _held(cell: CellType) -> object:
         return cell.cell_contents
     except ValueError:  # nothing is in it yet
         return cell
+
+
+def tenant_text(tenant: object) -> str:
+    """The part of a key that tells tenants apart; as distinct as they are, whatever characters they have.
+
+    Raises:
+        UnkeyableArgument: it is no text, number or UUID.
+    """
+    if tenant is None:
+        return ""
+    if type(tenant) not in (str, int, UUID):
+        raise UnkeyableArgument(f"tenant {tenant!r}: must be a str, an int, a UUID or None.")
+    return f"!{type(tenant).__name__}={quote(str(tenant), safe='', errors='surrogatepass')}"
 
 
 def digest(text: str) -> str:

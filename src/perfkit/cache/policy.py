@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from difflib import get_close_matches
 from typing import Literal, TypedDict
+from uuid import UUID
 
 from perfkit.cache.keeping import NO_LIMITS, Keeping, Limits
 from perfkit.errors import CacheDeclarationError
@@ -66,6 +68,10 @@ class Policy:
         load goes on, in a session of its own.
     hard_timeout
         Seconds or timedelta after which a caller gets `LoadTimeout`. The load goes on in a session of its own.
+    tenant
+        Called at each call: whose results these are, for instance the `get` of a context variable. No tenant is ever
+        answered by what another has loaded; those of None are one more. Without it, what decides a result is its
+        arguments and its database.
     compress_above
         Results whose packed form has more bytes are compressed in the store.
     l1
@@ -104,6 +110,7 @@ class Policy:
     fail_safe: float | timedelta | None = None
     soft_timeout: float | timedelta | None = None
     hard_timeout: float | timedelta | None = None
+    tenant: Callable[[], str | int | UUID | None] | None = None
     l1: L1 = "auto"
     writer_waits: bool = False
     l1_bytes: int = 64 * 1024 * 1024
@@ -119,6 +126,8 @@ class Policy:
             raise CacheDeclarationError(f"l1_bytes={self.l1_bytes!r}: must be above 0.")
         milliseconds("ttl", self.ttl)
         milliseconds("mark_hold", self.mark_hold)
+        if self.tenant is not None and not callable(self.tenant):
+            raise CacheDeclarationError(f"tenant={self.tenant!r}: give a function that says whose call it is.")
         self._check_keeping()
         self._check_limits()
         self._check_lease()
@@ -232,6 +241,7 @@ class Own(TypedDict, total=False):
     fail_safe: float | timedelta | None
     soft_timeout: float | timedelta | None
     hard_timeout: float | timedelta | None
+    tenant: Callable[[], str | int | UUID | None] | None
     l1: L1
 
 

@@ -27,11 +27,12 @@ class Proof:
     Made before the store is asked: only what was so then counts as proven.
     """
 
-    __slots__ = ("_asked_s", "_declared", "_generation", "_key", "_lease_s", "_ports", "_values", "held")
+    __slots__ = ("_asked_s", "_declared", "_generation", "_key", "_lease_s", "_ports", "_tenant", "_values", "held")
 
-    def __init__(self, declared: Declared, key: bytes, values: Sequence[Any], ports: Ports) -> None:
+    def __init__(self, declared: Declared, key: bytes, values: Sequence[Any], ports: Ports, tenant: object) -> None:
         near = declared.runtime.near
         self._declared, self._key, self._values, self._ports = declared, key, values, ports
+        self._tenant = () if declared.policy.tenant is None else (tenant, type(tenant))
         self._lease_s = declared.lease_s(ports)
         self._generation, self._asked_s = near.generation, near.now()
         self.held = None if self._lease_s is None else near.find(key)
@@ -149,7 +150,7 @@ class Proof:
         if self._declared.when is not None or type(held.value) is Raised:
             return
         quick, runtime = self._declared.quick, self._declared.runtime
-        name = quick.name_of(self._values)
+        name = quick.name_of(self._values, *self._tenant)
         if name is not None and quick.table.get(name) is not held:
             for each in name:
                 if isinstance(each, Engine):

@@ -64,12 +64,16 @@ class Quick:
         self._sessions = {p.name: kind for p in parameters if (kind := _session_kind(p)) is not None}
         self._is_possible = all(p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters)
 
-    def wrapper(self, slow: Callable[..., Any], near: Near) -> Callable[..., Any]:
+    def wrapper(
+        self, slow: Callable[..., Any], near: Near, tenant: Callable[[], object] | None = None
+    ) -> Callable[..., Any]:
         """A function of the same signature that answers from the table, and calls `slow` where it cannot."""
         if not self._is_possible:
             return slow
         declared, scope = header(self._signature)
         sessions, values, passed, idle = [], [], [], []
+        if tenant is not None:
+            values += ["*__of(__tenant())"]
         for parameter in self._signature.parameters.values():
             name = parameter.name
             passed.append(f"{name}={name}" if parameter.kind is parameter.KEYWORD_ONLY else name)
@@ -103,6 +107,8 @@ class Quick:
             "__attention": ATTENTION,
             "__now": SYSTEM.monotonic,
             "__slow": slow,
+            "__tenant": tenant,
+            "__of": _of_tenant,
             "__type": type,
             "__Exception": Exception,
         }
@@ -110,11 +116,14 @@ class Quick:
         made: Callable[..., Any] = scope[called]
         return made
 
-    def name_of(self, values: Sequence[Any]) -> tuple[Any, ...] | None:
-        """What these arguments are called in the table; None if they cannot be told from others there."""
+    def name_of(self, values: Sequence[Any], *tenant: object) -> tuple[Any, ...] | None:
+        """What these arguments are called in the table; None if they cannot be told from others there.
+
+        `tenant` and its type come first, where a function asks for one.
+        """
         if not self._is_possible:
             return None
-        found: list[Any] = []
+        found: list[Any] = [*tenant]
         for name, value in zip(self._signature.parameters, values, strict=True):
             kind = self._sessions.get(name)
             if kind is not None:
@@ -132,6 +141,10 @@ class Quick:
             else:
                 return None
         return tuple(found)
+
+
+def _of_tenant(tenant: object) -> tuple[object, type]:
+    return tenant, type(tenant)
 
 
 def _is_plain(session: Any) -> bool:

@@ -36,6 +36,7 @@ from perfkit.cache.arrears import Arrears
 from perfkit.cache.cells import Version, is_dirty, version_of
 from perfkit.cache.entries import Entry, seal, unseal
 from perfkit.cache.flights import Flights, NoLanding
+from perfkit.cache.guard import Guard
 from perfkit.cache.keeping import Keeping
 from perfkit.cache.reasons import Reason
 from perfkit.cache.store import InstantStore, Seen, Store
@@ -118,6 +119,7 @@ class Question(NamedTuple):
     expected: Named = NOTHING
     extra: Extra | None = None
     observing: Observing | None = None
+    guard: Guard | None = None
 
     @property
     def before_load(self) -> tuple[bytes, ...]:
@@ -285,7 +287,7 @@ def judge(question: Question, seen: Seen, packing: Packing) -> Hit | Capture:
     odd, looks_elsewhere = None, False
     if raw is not None:
         try:
-            entry = unseal(raw, max_bytes=question.keeping.max_bytes)
+            entry = unseal(raw, max_bytes=question.keeping.max_bytes, name=question.key, guard=question.guard)
             if _is_valid(entry, question, versions):
                 bearing = Bearing(entry.tags, entry.versions)
                 kept = Kept(entry.payload, bearing, entry.at_ms, entry.took_us, entry.life_ms)
@@ -386,7 +388,9 @@ async def _load_and_keep(
             if isinstance(more, Reason):
                 return value, _Loaded(landing, more)
             bearing = more
-        sealed = seal(Entry(payload, *bearing, at_ms, took_us, life_ms), compress_above=question.keeping.compress_above)
+        entry = Entry(payload, *bearing, at_ms, took_us, life_ms)
+        compress_above, guard = question.keeping.compress_above, question.guard
+        sealed = seal(entry, name=question.key, compress_above=compress_above, guard=guard)
         await ports.store.put(question.key, sealed, life_ms)
     except StoreDown:
         return value, _Loaded(landing, Reason.STORE_DOWN)

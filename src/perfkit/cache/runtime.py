@@ -13,6 +13,7 @@ from perfkit.cache.arrears import Arrears
 from perfkit.cache.background import Background
 from perfkit.cache.bumps import Bumps
 from perfkit.cache.flights import Flights
+from perfkit.cache.guard import Guard
 from perfkit.cache.near import Near
 from perfkit.cache.policy import Policy
 from perfkit.cache.read import Ports
@@ -46,6 +47,7 @@ class Runtime:
         self._leave_store: Callable[[], None] = lambda: None
         self._flights = Flights()
         self.background = Background()
+        self.guard: Guard | None = None  # of what is in the store, if it is guarded
         self._ports: tuple[Ports, Ports, Ports] | None = None
 
     @property
@@ -69,7 +71,7 @@ class Runtime:
 
     def leave(self) -> None:
         """Disconnect."""
-        self._ports = None
+        self._ports = self.guard = None
         self.arrears.leave()
         self._leave_store()
         self.background.close()
