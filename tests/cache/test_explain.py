@@ -143,7 +143,17 @@ def test_functions_are_counted_one_by_one(small, count):
 
 
 def made(**given) -> FunctionStats:
-    nothing = {"shared": 0, "stale": 0, "rescued": 0, "refreshed": 0, "bypasses": {}, "unkept": {}, "odd": {}}
+    nothing = {
+        "shared": 0,
+        "stale": 0,
+        "rescued": 0,
+        "refreshed": 0,
+        "verified": 0,
+        "violations": 0,
+        "bypasses": {},
+        "unkept": {},
+        "odd": {},
+    }
     return FunctionStats(**{"name": "f", "hits": 0, "fills": 0, "load_ms": 1.0, "saved_s": 1.0, **nothing, **given})
 
 

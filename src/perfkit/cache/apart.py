@@ -69,7 +69,12 @@ def load_apart(call: Call, *, refresh: bool) -> Apart | Busy | None:
 async def _load(asked: Call | Hit | Reason, *, refresh: bool) -> Answer:
     if not isinstance(asked, Call):
         return asked
-    answer = await (asked.refill() if refresh else asked.read())
+    if not refresh:
+        answer: Hit | Filled = await asked.read()
+    else:
+        answer = await asked.refill()
+        if asked.declared.keeping.verify:
+            answer = answer._replace(still=await asked.looked_up())
     if isinstance(answer, Filled):
         asked.declared.count_refresh(answer, asked.took())
     return answer

@@ -70,7 +70,8 @@ class CacheStats:
 
     `calls` is the sum of `hits`, `fills`, `shared`, `stale`, `rescued` and `bypasses`: `stale` are those that an older
     result answered while it was loaded again, `rescued` because the database did not. `unkept` and `odd` count reasons
-    beside those: loads that were not kept, entries that were not ours. `functions` has the same for each cached
+    beside those: loads that were not kept, entries that were not ours. Of the
+    hits that were `verified`, `violations` differed from the database. `functions` has the same for each cached
     function, with what it has saved, the most first. Of the commits that changed something,
     `marked_commits` were announced beforehand, `unmarked_commits` only afterwards, and `refused_commits` not made;
     of the first two, `unbumped_commits` could not be told to the store when they came back, or their outcome is not
@@ -82,6 +83,8 @@ class CacheStats:
     shared: int
     stale: int
     rescued: int
+    verified: int
+    violations: int
     bypasses: dict[Reason, int]
     unkept: dict[Reason, int]
     odd: dict[Reason, int]
@@ -155,7 +158,8 @@ class Cache:
         `when` is called with the arguments of each call: those for which it is false are not cached. `keep_if` is
         called with each result that was loaded: those for which it is false are returned and not kept.
         All else is as in `Policy`, for this function: `ttl`, `l1`, `jitter`, `early`, `negative`, `keep_errors`,
-        `compress_above`, `max_bytes`, `stale`, `fail_safe`, `soft_timeout`, `hard_timeout`.
+        `compress_above`, `max_bytes`, `stale`, `fail_safe`, `soft_timeout`, `hard_timeout`,
+        `stage`, `verify`, `tenant`.
         `version` is part of the key: change it when something that the function calls has changed its result.
 
         Everything that decides the result must be an argument, the session or connection too: what the function
@@ -463,6 +467,8 @@ class Cache:
             shared=sum(each.shared for each in functions),
             stale=sum(each.stale for each in functions),
             rescued=sum(each.rescued for each in functions),
+            verified=sum(each.verified for each in functions),
+            violations=sum(each.violations for each in functions),
             bypasses=all_of(each.bypasses for each in functions),
             unkept=all_of(each.unkept for each in functions),
             odd=all_of(each.odd for each in functions),

@@ -10,12 +10,10 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar, cast
 
-from perfkit.cache.apart import load_apart
+from perfkit.cache.answer import Answer, answer_with_policies
 from perfkit.cache.call import Call, ask
 from perfkit.cache.declared import Declared
-from perfkit.cache.keeping import NO_LIMITS
 from perfkit.cache.observe import observations
-from perfkit.cache.older import answered, note
 from perfkit.cache.raised import outcome
 from perfkit.cache.read import (
     Filled,
@@ -57,7 +55,7 @@ def cached(function: F, make: Callable[[Callable[..., Any]], Declared]) -> tuple
             _tell_outer(runtime, answer)
         return await function(*args, **kwargs) if isinstance(answer, Reason) else outcome(answer.value)
 
-    answer_to = _answer if declared.limits is not NO_LIMITS or declared.keeping.early else Call.read
+    answer_to = answer_with_policies if declared.has_policies else Call.read
     slow = suspending if declared.suspends else blocking
     slow.__qualname__ = f"{function.__qualname__}, cached"
     wrapper = wraps(function)(declared.quick.wrapper(slow, runtime.near, declared.policy.tenant))
@@ -65,20 +63,7 @@ def cached(function: F, make: Callable[[Callable[..., Any]], Declared]) -> tuple
     return cast(F, wrapper), declared
 
 
-async def _answer(call: Call) -> Hit | Filled | Older | Reason:
-    declared = call.declared
-    if declared.limits is not NO_LIMITS:
-        answer = await answered(call)
-        if isinstance(answer, Older):
-            note(declared.keys.name, answer)
-    else:
-        answer = await call.read()
-    if isinstance(answer, Hit) and declared.keeping.early and call.is_due(answer.kept):
-        load_apart(call, refresh=True)
-    return answer
-
-
-def _tell_outer(runtime: Runtime, answer: Hit | Filled | Older | Reason) -> None:
+def _tell_outer(runtime: Runtime, answer: Answer) -> None:
     """Let the loads that this call is part of know what it was answered from, if that was no load of its own."""
     if isinstance(answer, Older):
         for observation in observations():

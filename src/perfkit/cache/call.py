@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy.orm import Session
 
@@ -38,6 +38,8 @@ from perfkit.sqla.sessions import Carrier, reads_uncommitted
 from perfkit.sqla.watching import watching
 from perfkit.waiting import blocks_a_loop
 
+Manner = Literal["read", "verify", "shadow"]
+
 
 class Call:
     """One call of a cached function: its question, and the function itself for when the answer is not there."""
@@ -53,6 +55,7 @@ class Call:
         "args",
         "declared",
         "kwargs",
+        "manner",
         "ports",
         "proof",
         "question",
@@ -67,6 +70,7 @@ class Call:
         question: Question,
         ports: Ports,
         proof: Proof,
+        manner: Manner = "read",
         *,
         explains: bool = False,
     ) -> None:
@@ -75,6 +79,7 @@ class Call:
         self._began_s = perf_counter()
         self._load_s: float | None = None
         self._waited_s = 0.0
+        self.manner = manner
         self._unfit: Reason | None = None
         self._seen: list[Changes] = []
         self._observation: Observation | None = None
@@ -258,6 +263,15 @@ def ask(
     tenant = declared.tenant()
     key = declared.key(values, database, tenant)
     proof = Proof(declared, key, values, ports, tenant)
+    manner: Manner = "read"
+    if declared.is_staged:
+        stage = declared.stage_of(key)
+        if stage == "off":
+            return Reason.STAGE
+        if stage == "shadow" and not refresh:
+            manner, refresh = "shadow", True
+    if not refresh and declared.keeping.verify and ports.chance() < declared.keeping.verify:
+        manner, refresh = "verify", True
     if not refresh and (held := proof.believed()) is not None:
         return held
     question = declared.question(key, values)
@@ -269,7 +283,7 @@ def ask(
         if isinstance(found, Hit):
             proof.hold(found.kept, found.value)
             return found
-    return Call(declared, args, kwargs, carriers, question, ports, proof, explains=explains)
+    return Call(declared, args, kwargs, carriers, question, ports, proof, manner, explains=explains)
 
 
 def _warn(declared: Declared) -> None:

@@ -6,15 +6,17 @@ import inspect
 import warnings
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from hashlib import blake2b
 from math import inf
 from types import SimpleNamespace
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 from perfkit.cache.fill import database_of
 from perfkit.cache.found import Finder, FoundRows
+from perfkit.cache.keeping import NO_LIMITS
 from perfkit.cache.keys import KeyMaker, closes_over_the_same, is_carried, tenant_text
 from perfkit.cache.learned import Expecting, Learner
-from perfkit.cache.policy import Policy, lease_of
+from perfkit.cache.policy import Policy, checked_stage, lease_of
 from perfkit.cache.quick import Quick
 from perfkit.cache.raised import ErrorCodec, Raised
 from perfkit.cache.read import (
@@ -25,6 +27,7 @@ from perfkit.cache.read import (
     Older,
     Ports,
     Question,
+    Shadowed,
 )
 from perfkit.cache.reasons import Reason
 from perfkit.cache.relations import Declared as DeclaredReads
@@ -134,6 +137,30 @@ class Declared:
         """Whose call this is; asked once a call, so that all of it is of one tenant."""
         return None if self.policy.tenant is None else self.policy.tenant()
 
+    @cached_property
+    def has_policies(self) -> bool:
+        """Whether its calls need more than the read protocol."""
+        return self.limits is not NO_LIMITS or bool(self.keeping.early or self.keeping.verify) or self.is_staged
+
+    @property
+    def is_staged(self) -> bool:
+        """Whether not all of its calls are answered by the cache."""
+        return self.policy.stage != "on"
+
+    def stage_of(self, key: bytes) -> Literal["on", "off", "shadow"]:
+        """How a call with this key is treated.
+
+        Raises:
+            CacheDeclarationError: the policy's function gave no stage.
+        """
+        stage = self.policy.stage
+        if callable(stage):
+            stage = checked_stage(stage())
+        if isinstance(stage, str):
+            return stage
+        place = int.from_bytes(blake2b(key, digest_size=8).digest(), "big") / 2**64
+        return "on" if place < stage else "off"
+
     def key(self, values: Sequence[Any], database: str, tenant: object) -> bytes:
         """Under what its result is kept.
 
@@ -187,10 +214,13 @@ class Declared:
                 f"how results are kept: define or import them in the same module, outside TYPE_CHECKING."
             ) from None
 
-    def count(self, answer: Hit | Filled | Older | Reason, took: tuple[float, float | None] | None) -> None:
+    def count(self, answer: Hit | Filled | Older | Shadowed | Reason, took: tuple[float, float | None] | None) -> None:
         """Add one call, and what it took, to the function's totals."""
         if isinstance(answer, Hit):
             self.tally.add("hit")
+        elif isinstance(answer, Shadowed):
+            self.tally.add("bypass", Reason.SHADOW)
+            return  # what it costs to look is not to be weighed against what it would save
         elif isinstance(answer, Older):
             self.tally.add(answer.why)
         elif isinstance(answer, Reason):

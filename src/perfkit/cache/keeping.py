@@ -32,6 +32,7 @@ class Keeping(NamedTuple):
     early: float = 0.0
     negative_ms: int | None = None
     compress_above: int | None = None
+    verify: float = 0.0
 
     def life_ms(self, value: Any, chance: Callable[[], float]) -> int:
         """For how long `value` is kept."""

@@ -13,6 +13,7 @@ from perfkit.cache.keeping import NO_LIMITS, Keeping, Limits
 from perfkit.errors import CacheDeclarationError
 
 Mode = Literal["strict", "committed", "ttl"]
+Stage = Literal["on", "off", "shadow"] | float
 L1 = Literal["auto", "off", "validate"] | float | timedelta
 
 
@@ -68,6 +69,13 @@ class Policy:
         load goes on, in a session of its own.
     hard_timeout
         Seconds or timedelta after which a caller gets `LoadTimeout`. The load goes on in a session of its own.
+    stage
+        `"on"`; `"off"`: as if it were not cached; `"shadow"`: every call is answered by the database, and what the
+        cache would have answered is compared with that; a number from 0 to 1: the part of all keys that is on, the same
+        ones in each process. Or a function that is asked at each call, to change it while the process runs.
+    verify
+        A part of all hits, from 0 to 1: after these the same is loaded in the background, in a session of its own, and
+        compared. `CacheStats.violations` counts those that differed although nothing had been written.
     tenant
         Called at each call: whose results these are, for instance the `get` of a context variable. No tenant is ever
         answered by what another has loaded; those of None are one more. Without it, what decides a result is its
@@ -110,6 +118,8 @@ class Policy:
     fail_safe: float | timedelta | None = None
     soft_timeout: float | timedelta | None = None
     hard_timeout: float | timedelta | None = None
+    stage: Stage | Callable[[], Stage] = "on"
+    verify: float = 0.0
     tenant: Callable[[], str | int | UUID | None] | None = None
     l1: L1 = "auto"
     writer_waits: bool = False
@@ -128,6 +138,10 @@ class Policy:
         milliseconds("mark_hold", self.mark_hold)
         if self.tenant is not None and not callable(self.tenant):
             raise CacheDeclarationError(f"tenant={self.tenant!r}: give a function that says whose call it is.")
+        if not callable(self.stage):
+            checked_stage(self.stage)
+        if not _is_between(self.verify, 0.0, 1.0):
+            raise CacheDeclarationError(f"verify={self.verify!r}: must be a part of all hits, from 0 to 1.")
         self._check_keeping()
         self._check_limits()
         self._check_lease()
@@ -197,6 +211,7 @@ class Policy:
             self.early,
             None if self.negative is None else milliseconds("negative", self.negative),
             self.compress_above,
+            self.verify,
         )
 
     @property
@@ -241,6 +256,8 @@ class Own(TypedDict, total=False):
     fail_safe: float | timedelta | None
     soft_timeout: float | timedelta | None
     hard_timeout: float | timedelta | None
+    stage: Stage | Callable[[], Stage]
+    verify: float
     tenant: Callable[[], str | int | UUID | None] | None
     l1: L1
 
@@ -265,6 +282,19 @@ def own_policy(policy: Policy, own: Own) -> Policy:
             f"l1={alone.l1!r}: writers wait for {waits_ms} ms only, the policy's l1, and all leases must be over then."
         )
     return alone
+
+
+def checked_stage(stage: Stage) -> Stage:
+    """`stage`, if it is one.
+
+    Raises:
+        CacheDeclarationError: it is none.
+    """
+    if stage not in ("on", "off", "shadow") and not _is_between(stage, 0.0, 1.0):
+        raise CacheDeclarationError(
+            f"stage={stage!r}: must be 'on', 'off', 'shadow', or the part of keys that is on, from 0 to 1."
+        )
+    return stage
 
 
 def _is_between(value: object, low: float, high: float) -> bool:

@@ -147,7 +147,8 @@ class Proof:
         """Let the next call with these arguments find it the quick way."""
         if not self._lease_s or self._ports.clock is not SYSTEM:  # the quick way looks at no other clock
             return
-        if self._declared.when is not None or type(held.value) is Raised:
+        declared = self._declared
+        if declared.when is not None or type(held.value) is Raised or declared.is_staged or declared.keeping.verify:
             return
         quick, runtime = self._declared.quick, self._declared.runtime
         name = quick.name_of(self._values, *self._tenant)

@@ -26,6 +26,8 @@ class Reason(Enum):
     UNKNOWN_READS = "what a statement reads cannot be known: a view, a function or SQL text of which nobody has said it"
     VOLATILE = "a statement takes the time, a random number or a lock, so that its result is for one call only"
     OLDER = "it calls a function that was answered by an older result"
+    STAGE = "the function's stage is off, or a part of all keys to which this one does not belong"
+    SHADOW = "the function's stage is shadow: the cache was asked, and the database answered"
     CONDITION = "when= of the function said no to these arguments"
     UNWANTED = "keep_if= of the function said no to this result"
     NOT_JOINED = "the load of another caller failed, or waiting for it would not have ended"

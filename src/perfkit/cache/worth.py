@@ -15,8 +15,9 @@ MIN_CALLS = 100  # fewer say nothing about tomorrow
 class FunctionStats:
     """What one cached function has done in this process since it was declared.
 
-    `calls` is the sum of `hits`, `fills`, `shared`, `stale`, `rescued` and `bypasses`; `refreshed` counts loads in the
-    background, `unkept` and `odd` reasons beside those.
+    `calls` is the sum of `hits`, `fills`, `shared`, `stale`, `rescued` and `bypasses`. `refreshed` counts loads in the
+    background, `verified` hits that were compared with the database and `violations` those of them that differed;
+    `unkept` and `odd` count reasons beside those.
     `load_ms` is the mean time of its own work, None before the first load. `saved_s` is what the calls that did not
     load would have taken, less what the cache itself took: looking, packing, keeping. Below zero it has cost time.
     """
@@ -28,6 +29,8 @@ class FunctionStats:
     stale: int
     rescued: int
     refreshed: int
+    verified: int
+    violations: int
     bypasses: Mapping[Reason, int]
     unkept: Mapping[Reason, int]
     odd: Mapping[Reason, int]
@@ -100,6 +103,8 @@ class Tally:
             stale=stale,
             rescued=rescued,
             refreshed=counts.get(("refreshed", None), 0),
+            verified=counts.get(("verified", None), 0),
+            violations=counts.get(("violation", None), 0),
             bypasses=by_reason("bypass"),
             unkept=by_reason("unkept"),
             odd=by_reason("odd"),
