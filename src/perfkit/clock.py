@@ -27,4 +27,22 @@ class SystemClock:
         return time.time_ns() // 1_000_000
 
 
+class FrozenClock:
+    """Time that stands still until `tick`."""
+
+    def __init__(self) -> None:
+        self._monotonic_s, self._wall_ms = SYSTEM.monotonic(), SYSTEM.wall_ms()
+
+    def tick(self, seconds: float) -> None:
+        """Let `seconds` go by."""
+        self._monotonic_s += seconds
+        self._wall_ms += int(seconds * 1000)
+
+    def monotonic(self) -> float:
+        return self._monotonic_s
+
+    def wall_ms(self) -> int:
+        return self._wall_ms
+
+
 SYSTEM = SystemClock()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from perfkit.clock import SYSTEM, Clock
@@ -29,9 +30,24 @@ class Bumps:
         self._lock = threading.Lock()
         self._latest: OrderedDict[str, Bump] = OrderedDict()
         self._clock = clock
+        self._lists: tuple[list[str], ...] = ()
+
+    @contextmanager
+    def noted(self) -> Iterator[list[str]]:
+        """The tags that are noted from now on, of whatever thread."""
+        found: list[str] = []
+        with self._lock:
+            self._lists = (*self._lists, found)
+        try:
+            yield found
+        finally:
+            with self._lock:
+                self._lists = tuple(each for each in self._lists if each is not found)
 
     def note(self, tags: Iterable[str], where: str) -> None:
-        bump = Bump(self._clock.wall_ms(), where)
+        tags, bump = tuple(tags), Bump(self._clock.wall_ms(), where)
+        for found in self._lists:
+            found.extend(tags)
         with self._lock:
             for tag in tags:
                 self._latest[tag] = bump

@@ -37,6 +37,7 @@ from perfkit.cache.store import Store
 from perfkit.cache.tags import Only, TagSource, cell_key, tags_by_hand
 from perfkit.cache.worth import FunctionStats
 from perfkit.cache.write import Announced, Writer
+from perfkit.clock import FrozenClock
 from perfkit.errors import CacheDeclarationError, StoreDown
 from perfkit.sqla.catalog import Catalog
 from perfkit.sqla.commits import around_commits
@@ -442,6 +443,20 @@ class Cache:
         """
         return noting_older()
 
+    def noting_changes(self) -> AbstractContextManager[list[str]]:
+        """Inside, the tags of what this process commits are listed as it goes, once for each commit."""
+        return self._runtime.bumps.noted()
+
+    @contextmanager
+    def frozen_clock(self) -> Iterator[FrozenClock]:
+        """Inside, the time of this cache stands still until `clock.tick(seconds)`. For tests; with `memory://` only.
+
+        Raises:
+            CacheDeclarationError: it is not connected to memory: the time of a server is its own.
+        """
+        with self._runtime.frozen() as clock:
+            yield clock
+
     @contextmanager
     def off(self) -> Iterator[None]:
         """Inside, cached functions read from the database and keep nothing; commits are announced as ever."""
@@ -451,6 +466,15 @@ class Cache:
                 yield
             finally:
                 self._runtime.turn_back(before)
+
+    def stats_of(self, function: Callable[..., Any]) -> FunctionStats:
+        """Totals of one function in this process so far.
+
+        Raises:
+            CacheDeclarationError: it is not cached.
+        """
+        self._runtime.near.count()
+        return declared_by(function, ())[0].tally.stats()
 
     def stats(self) -> CacheStats:
         """Totals of this process so far."""

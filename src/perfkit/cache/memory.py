@@ -36,6 +36,12 @@ class MemoryStore:
         self._max_bytes, self._max_cells = max_bytes, max_cells
         self._listeners: tuple[Callable[[], None], ...] = ()
 
+    def forget_entries(self) -> None:
+        """Forget every result; what it knows of writers stays."""
+        with self._lock:
+            self._entries.clear()
+            self._bytes = 0
+
     def listen(self, changed: Callable[[], None]) -> Callable[[], None]:
         """Call `changed` whenever a cell is marked or bumped, before that returns. Returns what ends it."""
         self._listeners = (*self._listeners, changed)

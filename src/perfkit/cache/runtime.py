@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from typing import Literal
 from weakref import WeakSet
@@ -14,14 +15,16 @@ from perfkit.cache.background import Background
 from perfkit.cache.bumps import Bumps
 from perfkit.cache.flights import Flights
 from perfkit.cache.guard import Guard
+from perfkit.cache.memory import MemoryStore
 from perfkit.cache.near import Near
 from perfkit.cache.policy import Policy
 from perfkit.cache.read import Ports
 from perfkit.cache.relations import Known
 from perfkit.cache.store import InstantStore, Store
 from perfkit.cache.tags import cell_key
-from perfkit.clock import SYSTEM, Clock
+from perfkit.clock import SYSTEM, Clock, FrozenClock
 from perfkit.counters import Counters
+from perfkit.errors import CacheDeclarationError
 from perfkit.sqla.catalog import NOTHING_KNOWN, Catalog, Relations
 from perfkit.sqla.private import in_greenlet
 from perfkit.waiting import Blocking, InGreenlet, Suspending
@@ -68,6 +71,34 @@ class Runtime:
             Ports(suspending, Suspending(), self._flights, self.arrears, instant, clock),
             Ports(greenlet, InGreenlet(), self._flights, self.arrears, instant, clock),
         )
+
+    @contextmanager
+    def frozen(self) -> Iterator[FrozenClock]:
+        """Inside, time goes by `tick` alone.
+
+        Raises:
+            CacheDeclarationError: the store is not this process's own.
+        """
+        store = None if self._ports is None else self._ports[0].instant
+        if not isinstance(store, MemoryStore):
+            raise CacheDeclarationError(
+                f"cache {self.namespace!r} is not connected to memory://, and the time of a server is its own."
+            )
+        before, clock = store.clock, FrozenClock()
+        self._turn(store, clock)
+        try:
+            yield clock
+        finally:
+            self._turn(store, before)
+            store.forget_entries()  # they would live until a time that has not come yet
+
+    def _turn(self, store: MemoryStore, clock: Clock) -> None:
+        store.clock = clock
+        self.near.now = clock.monotonic
+        self.near.clear()
+        if self._ports is not None:
+            blocking, suspending, greenlet = (each._replace(clock=clock) for each in self._ports)
+            self._ports = blocking, suspending, greenlet
 
     def leave(self) -> None:
         """Disconnect."""
