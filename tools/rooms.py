@@ -45,6 +45,7 @@ MAY_WAIT = (
         "cache.flights",
         "cache.memory",
         "cache.near",
+        "cache.warm",
         "relay.run",
     ),
     *("integrations", "cli"),

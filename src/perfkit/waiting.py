@@ -45,6 +45,10 @@ class Waiting(Protocol):
         """Let so much time go by."""
         ...
 
+    def may_pause(self) -> bool:
+        """Whether others can go on while this caller sleeps."""
+        ...
+
 
 class Blocking:
     """A sync caller in an ordinary thread."""
@@ -64,6 +68,9 @@ class Blocking:
     async def sleep(self, duration_s: float) -> None:
         time.sleep(duration_s)  # noqa: ASYNC251 - only ever run by `run_now`
 
+    def may_pause(self) -> bool:
+        return not blocks_a_loop()
+
 
 class Suspending:
     """A coroutine on an event loop."""
@@ -77,6 +84,9 @@ class Suspending:
     async def sleep(self, duration_s: float) -> None:
         await asyncio.sleep(duration_s)
 
+    def may_pause(self) -> bool:
+        return True
+
 
 class InGreenlet:
     """Sync code that an async engine runs."""
@@ -89,6 +99,9 @@ class InGreenlet:
 
     async def sleep(self, duration_s: float) -> None:
         await_in_greenlet(asyncio.sleep(duration_s))
+
+    def may_pause(self) -> bool:
+        return True
 
 
 async def _within(future: Future[T], patience_s: float) -> T:

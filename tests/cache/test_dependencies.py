@@ -28,7 +28,7 @@ class Counting:
     def __getattr__(self, name: str) -> Any:
         if name == "read_now":
             raise AttributeError(name)
-        if name in ("read", "ensure", "put", "mark", "bump", "drop"):
+        if name in ("read", "ensure", "put", "mark", "bump", "drop", "claim", "release"):
             self.asked.append(name)
         return getattr(self._real, name)
 

@@ -17,6 +17,7 @@ from perfkit.cache.store import Store as Store
 from perfkit.cache.tags import Only as Only
 from perfkit.cache.tags import TagSource as TagSource
 from perfkit.cache.tags import only as only
+from perfkit.cache.warm import Warmed as Warmed
 from perfkit.cache.worth import FunctionStats as FunctionStats
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "Seen",
     "Store",
     "TagSource",
+    "Warmed",
     "only",
     "rows",
 ]
@@ -56,6 +58,7 @@ for _public in (
     Reason,
     Seen,
     Store,
+    Warmed,
     only,
     rows,
 ):

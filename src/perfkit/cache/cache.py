@@ -35,6 +35,7 @@ from perfkit.cache.relations import Known, declare_conditions, folded
 from perfkit.cache.runtime import Runtime
 from perfkit.cache.store import Store
 from perfkit.cache.tags import Only, TagSource, cell_key, tags_by_hand
+from perfkit.cache.warm import Warmed, WarmUp
 from perfkit.cache.worth import FunctionStats
 from perfkit.cache.write import Announced, Writer
 from perfkit.clock import FrozenClock
@@ -160,7 +161,7 @@ class Cache:
         called with each result that was loaded: those for which it is false are returned and not kept.
         All else is as in `Policy`, for this function: `ttl`, `l1`, `jitter`, `early`, `negative`, `keep_errors`,
         `compress_above`, `max_bytes`, `stale`, `fail_safe`, `soft_timeout`, `hard_timeout`,
-        `stage`, `verify`, `tenant`.
+        `stage`, `verify`, `tenant`, `single_flight`.
         `version` is part of the key: change it when something that the function calls has changed its result.
 
         Everything that decides the result must be an argument, the session or connection too: what the function
@@ -373,6 +374,43 @@ class Cache:
         if declared.suspends:
             return self._drop_later(key)
         return bool(run_now(self._store(suspending=False).drop([key])))
+
+    def warm(
+        self,
+        function: Callable[..., Any],
+        calls: Iterable[Mapping[str, Any]],
+        *,
+        sessions: Callable[[], Session],
+        workers: int = 4,
+        progress: Callable[[Warmed], object] | None = None,
+    ) -> Warmed:
+        """Load what is not kept yet of these calls, in `workers` threads, each in a session of its own.
+
+        `calls` are the arguments by name, without the session: `({"customer_id": each} for each in ids)`; they are
+        taken one by one, so that there may be many. `progress` is told after each.
+
+        Raises:
+            CacheDeclarationError: the function is not cached, is async, or has not one parameter that is a session.
+        """
+        declared, bound = declared_by(function, ())
+        if declared.suspends:
+            raise CacheDeclarationError(f"{declared.keys.name} is async: await cache.awarm(…).")
+        return WarmUp(declared, bound, calls, progress).run(sessions, workers)
+
+    async def awarm(
+        self,
+        function: Callable[..., Any],
+        calls: Iterable[Mapping[str, Any]],
+        *,
+        sessions: Callable[[], AsyncSession],
+        workers: int = 4,
+        progress: Callable[[Warmed], object] | None = None,
+    ) -> Warmed:
+        """`warm` for async functions, in `workers` tasks."""
+        declared, bound = declared_by(function, ())
+        if not declared.suspends:
+            raise CacheDeclarationError(f"{declared.keys.name} is not async: call cache.warm(…).")
+        return await WarmUp(declared, bound, calls, progress).run_later(sessions, workers)
 
     @overload
     def peek(  # type: ignore[overload-overlap]

@@ -24,7 +24,10 @@ NO_LIMITS = Limits()
 
 
 class Keeping(NamedTuple):
-    """What the policy of a function says of its results; fractions and factors as in `Policy`."""
+    """What the policy of a function says of its results; fractions and factors as in `Policy`.
+
+    `is_shared`: one process loads for all.
+    """
 
     ttl_ms: int
     max_bytes: int
@@ -33,6 +36,7 @@ class Keeping(NamedTuple):
     negative_ms: int | None = None
     compress_above: int | None = None
     verify: float = 0.0
+    is_shared: bool = False
 
     def life_ms(self, value: Any, chance: Callable[[], float]) -> int:
         """For how long `value` is kept."""

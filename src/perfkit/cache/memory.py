@@ -32,6 +32,7 @@ class MemoryStore:
         self._epoch = urandom(8)
         self._entries: OrderedDict[bytes, tuple[bytes, float]] = OrderedDict()
         self._cells: OrderedDict[bytes, bytes] = OrderedDict()
+        self._claims: dict[bytes, tuple[bytes, float]] = {}
         self._bytes = 0
         self._max_bytes, self._max_cells = max_bytes, max_cells
         self._listeners: tuple[Callable[[], None], ...] = ()
@@ -89,6 +90,20 @@ class MemoryStore:
                 self._set_cell(cell, cell_states.bumped(self._cells.get(cell), writer, now_ms))
             self._changed()
             self._shrink()
+
+    async def claim(self, key: bytes, holder: bytes, hold_ms: int) -> bool:
+        now_s = self.clock.monotonic()
+        with self._lock:
+            its, until_s = self._claims.get(key, (holder, 0.0))
+            if its != holder and now_s < until_s:
+                return False
+            self._claims[key] = holder, now_s + hold_ms / 1000
+            return True
+
+    async def release(self, key: bytes, holder: bytes) -> None:
+        with self._lock:
+            if self._claims.get(key, (b"", 0.0))[0] == holder:
+                del self._claims[key]
 
     async def drop(self, keys: Sequence[bytes]) -> int:
         with self._lock:

@@ -55,6 +55,10 @@ class Policy:
     keep_errors
         Classes of exceptions that are kept like results, for `negative` or else `ttl`: `(NoResultFound,)`. Only these
         very classes; what they are made of must be their `args`.
+    single_flight
+        `"process"`: of callers in one process who miss the same, one loads. `"cluster"`: of all processes on the store,
+        one does, and the others look for its result, for at most 5 s; a miss costs three round trips more. For loads
+        that take longer than that: tenths of a second.
     stale
         Seconds or timedelta: a result that a change or its end has made out of date is served for so long while one
         load renews it, in the background or, where no session can be made for that, by the caller who comes first. For
@@ -114,6 +118,7 @@ class Policy:
     negative: float | timedelta | None = None
     keep_errors: tuple[type[Exception], ...] = ()
     compress_above: int | None = None
+    single_flight: Literal["process", "cluster"] = "process"
     stale: float | timedelta | None = None
     fail_safe: float | timedelta | None = None
     soft_timeout: float | timedelta | None = None
@@ -138,6 +143,8 @@ class Policy:
         milliseconds("mark_hold", self.mark_hold)
         if self.tenant is not None and not callable(self.tenant):
             raise CacheDeclarationError(f"tenant={self.tenant!r}: give a function that says whose call it is.")
+        if self.single_flight not in ("process", "cluster"):
+            raise CacheDeclarationError(f"single_flight={self.single_flight!r}: must be 'process' or 'cluster'.")
         if not callable(self.stage):
             checked_stage(self.stage)
         if not _is_between(self.verify, 0.0, 1.0):
@@ -212,6 +219,7 @@ class Policy:
             None if self.negative is None else milliseconds("negative", self.negative),
             self.compress_above,
             self.verify,
+            self.single_flight == "cluster",
         )
 
     @property
@@ -252,6 +260,7 @@ class Own(TypedDict, total=False):
     negative: float | timedelta | None
     keep_errors: tuple[type[Exception], ...]
     compress_above: int | None
+    single_flight: Literal["process", "cluster"]
     stale: float | timedelta | None
     fail_safe: float | timedelta | None
     soft_timeout: float | timedelta | None

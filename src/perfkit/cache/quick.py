@@ -64,6 +64,11 @@ class Quick:
         self._sessions = {p.name: kind for p in parameters if (kind := _session_kind(p)) is not None}
         self._is_possible = all(p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters)
 
+    @property
+    def session_names(self) -> list[str]:
+        """The parameters that are sessions."""
+        return list(self._sessions)
+
     def wrapper(
         self, slow: Callable[..., Any], near: Near, tenant: Callable[[], object] | None = None
     ) -> Callable[..., Any]:

@@ -29,6 +29,8 @@ This file knows no client, loop, thread or session. Proof: tests/protocol/.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from os import urandom
 from random import random
 from typing import Any, Literal, NamedTuple, Protocol, cast
 
@@ -43,6 +45,10 @@ from perfkit.cache.store import InstantStore, Seen, Store
 from perfkit.clock import SYSTEM, Clock
 from perfkit.errors import StoreDown, Unreadable
 from perfkit.waiting import Waiting
+
+CLAIM = b"~"  # behind the key of an entry: who loads it for all processes
+CLAIM_HOLD_MS = 5_000
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.005, 0.1
 
 
 class Named(NamedTuple):
@@ -344,20 +350,53 @@ async def _fly(
 ) -> Filled | None:
     unkept: Reason | None = None
     kept: Kept | None = None
+    is_others = False
 
     async def lead() -> tuple[Any, Kept | NoLanding]:
-        nonlocal unkept, kept
-        value, (landing, unkept, kept) = await _load_and_keep(question, versions, load, may_keep, packing, ports)
+        nonlocal unkept, kept, is_others
+        claim = await _claim(question, versions, packing, ports) if question.keeping.is_shared else None
+        if isinstance(claim, Hit):
+            kept, is_others = claim.kept, True
+            return claim.value, claim.kept
+        try:
+            value, (landing, unkept, kept) = await _load_and_keep(question, versions, load, may_keep, packing, ports)
+        finally:
+            if claim is not None:
+                with suppress(StoreDown):
+                    await ports.store.release(question.key + CLAIM, claim)
         return value, landing
 
     value, landing = await ports.flights.join((question.key, *versions), lead, ports.waiting, since=since)
     if landing is NoLanding.JUST_LANDED and since is not None:
         return None
     if landing is None:
-        return Filled(value, unkept, kept=kept)
+        return Filled(value, unkept, shared=is_others, kept=kept)
     if not isinstance(landing, NoLanding):
         return Filled(packing.unpack(landing.payload), None, shared=True, kept=landing)
     return Filled(await ports.waiting.call(load), Reason.NOT_JOINED)
+
+
+async def _claim(question: Question, versions: Versions, packing: Packing, ports: Ports) -> bytes | Hit | None:
+    """The right to load for all processes; or what another has loaded meanwhile. None: load without asking anybody."""
+    name, holder = question.key + CLAIM, urandom(12)
+    until_s, pause_s = ports.clock.monotonic() + CLAIM_HOLD_MS / 1000, FIRST_PAUSE_S
+    try:
+        while True:
+            is_mine = await ports.store.claim(name, holder, CLAIM_HOLD_MS)
+            # who had it may have kept its result since we looked
+            found = await look(question, ports.store, packing)
+            if isinstance(found, Hit):
+                if is_mine:
+                    await ports.store.release(name, holder)
+                return found
+            if is_mine:
+                return holder
+            if found.versions != versions or not ports.waiting.may_pause() or ports.clock.monotonic() >= until_s:
+                return None
+            await ports.waiting.sleep(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+    except StoreDown:
+        return None
 
 
 class _Loaded(NamedTuple):

@@ -14,7 +14,8 @@ from perfkit.wire.answers import Answer, Command, NoScript, Parted, Word
 from perfkit.wire.wires import Wire
 
 _SCRIPTS = {
-    name: (files("perfkit.cache") / "scripts" / f"{name}.lua").read_bytes() for name in ("ensure", "mark", "bump")
+    name: (files("perfkit.cache") / "scripts" / f"{name}.lua").read_bytes()
+    for name in ("ensure", "mark", "bump", "claim", "release")
 }
 _SHAS = {name: hashlib.sha1(script, usedforsecurity=False).hexdigest() for name, script in _SCRIPTS.items()}
 
@@ -51,6 +52,13 @@ class RedisStore:
         await self._each(
             cells, self._script("bump", lambda group: [writer, self._cell_ttl_ms, *[fresh() for _ in group]])
         )
+
+    async def claim(self, key: bytes, holder: bytes, hold_ms: int) -> bool:
+        ((_, answer),) = await self._each([key], self._script("claim", lambda _: [holder, hold_ms]))
+        return bool(answer.value == 1)
+
+    async def release(self, key: bytes, holder: bytes) -> None:
+        await self._each([key], self._script("release", lambda _: [holder]))
 
     async def drop(self, keys: Keys) -> int:
         return sum(int(answer.value) for _, answer in await self._each(keys, lambda group: ("UNLINK", *group)))

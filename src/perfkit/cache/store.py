@@ -43,6 +43,14 @@ class Store(Protocol):
         """Take `writer` out of `cells`; those that no other writer holds get a new version."""
         ...
 
+    async def claim(self, key: bytes, holder: bytes, hold_ms: int) -> bool:
+        """Whether `holder` has `key` now, for at most `hold_ms`: nobody had it, or it itself."""
+        ...
+
+    async def release(self, key: bytes, holder: bytes) -> None:
+        """Give `key` back, if `holder` has it."""
+        ...
+
     async def drop(self, keys: Sequence[bytes]) -> int:
         """Forget entries; how many there were."""
         ...
