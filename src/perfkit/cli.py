@@ -1,22 +1,29 @@
 """The command `perfkit`.
 
 perfkit cache doctor --cache redis://… --database postgresql+psycopg://…
+perfkit cache stats|ls --cache redis://… --namespace shop
+perfkit cache show --cache redis://… KEY
+perfkit cache invalidate --cache redis://… --namespace shop bins
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import groupby
 from typing import Annotated
 
+from perfkit.cache import inventory
 from perfkit.cache.doctor import Finding, Level, examine_database, examine_store
-from perfkit.errors import CacheDeclarationError, MissingExtra
+from perfkit.errors import CacheDeclarationError, CacheError, MissingExtra, Unreadable
 
 try:
     import typer
     from rich.console import Console
     from rich.markup import escape
+    from rich.table import Table
 except ModuleNotFoundError as missing:
     raise MissingExtra("the perfkit command", package=missing.name or "typer", extra="cli") from missing
 
@@ -24,6 +31,7 @@ app = typer.Typer(help="perfkit: fast SQLAlchemy services whose answers stay rig
 cache = typer.Typer(help="Cached queries.", no_args_is_help=True)
 app.add_typer(cache, name="cache")
 
+SHOWN = 2_000  # characters of a value
 SIGNS = {
     Level.OK: "[green]ok     [/]",
     Level.NOTE: "[cyan]note   [/]",
@@ -69,11 +77,120 @@ def doctor(
 
 
 def _show(findings: list[Finding]) -> None:
-    console = Console(highlight=False)
+    console = _console()
     for subject, its in groupby(findings, key=lambda finding: finding.subject):
-        console.print(f"\n[bold]{escape(subject)}[/]", soft_wrap=True)
+        console.print(f"\n[bold]{_plain(subject)}[/]", soft_wrap=True)
         for finding in its:
-            console.print(f"  {SIGNS[finding.level]}  {escape(finding.text)}", soft_wrap=True)
+            console.print(f"  {SIGNS[finding.level]}  {_plain(finding.text)}", soft_wrap=True)
             if finding.advice:
-                console.print(f"           [dim]{escape(finding.advice)}[/]", soft_wrap=True)
+                console.print(f"           [dim]{_plain(finding.advice)}[/]", soft_wrap=True)
     console.print()
+
+
+Store = Annotated[str, typer.Option("--cache", metavar="URL", help="redis://…, redis+cluster://…")]
+Namespace = Annotated[str, typer.Option("--namespace", metavar="NAME", help="The cache's namespace.")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON, for machines.")]
+
+
+@cache.command()
+def stats(store: Store, namespace: Namespace, as_json: AsJson = False) -> None:
+    """What each function has in Redis or Valkey: entries and bytes. Hits are counted in the processes."""
+    with _told():
+        found = inventory.functions_in(store, namespace)
+    if as_json:
+        typer.echo(json.dumps([asdict(each) for each in found], indent=2))
+        return
+    table = Table(box=None, pad_edge=False)
+    for name, justify in (("function", "left"), ("entries", "right"), ("bytes", "right")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for each in found:
+        table.add_row(_plain(each.function), f"{each.entries:,}", f"{each.bytes:,}")
+    console = _console()
+    if found:
+        console.print(table)
+    entries, size = sum(each.entries for each in found), sum(each.bytes for each in found)
+    console.print(f"{entries:,} entries of {len(found)} functions, {size:,} bytes in {_plain(repr(namespace))}")
+
+
+@cache.command()
+def ls(
+    store: Store,
+    namespace: Namespace,
+    function: Annotated[str, typer.Option(metavar="TEXT", help="Only functions with this in their names.")] = "",
+    limit: Annotated[int, typer.Option(metavar="COUNT", min=1, help="Stop after so many.")] = 100,
+    as_json: AsJson = False,
+) -> None:
+    """List entries: key, bytes, and how long they still live. With --json one line for each."""
+    console, shown = _console(), 0
+    with _told():
+        for each in inventory.entries_in(store, namespace):
+            if function not in each.function:
+                continue
+            if shown == limit:
+                typer.echo(f"and more: these are {limit}, --limit gives others", err=True)
+                break
+            shown += 1
+            if as_json:
+                typer.echo(json.dumps(asdict(each)))
+            else:
+                ends = "never ends" if each.ends_in_s is None else f"{each.ends_in_s:,.0f} s left"
+                console.print(f"{_plain(each.key)}  [dim]{each.bytes:,} bytes, {ends}[/]", soft_wrap=True)
+    if not shown and not as_json:
+        console.print(f"no entries in {_plain(repr(namespace))}")
+
+
+@cache.command("show")
+def show_entry(
+    store: Store, key: Annotated[str, typer.Argument(help="As `ls` gives it.")], as_json: AsJson = False
+) -> None:
+    """Show one entry: age, tags and whether they are current, and its value. Ends with 1 if there is none."""
+    with _told():
+        found = inventory.show(store, key)
+    if found is None:
+        typer.echo("there is no such entry", err=True)
+        raise typer.Exit(1)
+    if as_json:
+        typer.echo(json.dumps(asdict(found) | {"is_current": found.is_current}, indent=2))
+        return
+    console = _console()
+    console.print(f"[bold]{_plain(found.key)}[/]", soft_wrap=True)
+    if found.age_s is not None:
+        state = "[green]current[/]" if found.is_current else "[yellow]out of date[/]"
+        console.print(f"  {state}, loaded {found.age_s:,.1f} s ago in {found.load_ms or 0:,.1f} ms")
+    console.print(f"  {found.kind}, {found.bytes:,} bytes")
+    for tag in found.tags:
+        console.print(f"  depends on {_plain(tag.tag)}: {tag.state}", soft_wrap=True)
+    value = found.value if len(found.value) <= SHOWN else f"{found.value[:SHOWN]}…"
+    console.print(f"  {_plain(value)}", soft_wrap=True)
+
+
+@cache.command()
+def invalidate(
+    store: Store,
+    namespace: Namespace,
+    tags: Annotated[list[str], typer.Argument(help="Tables, rows such as bins#7, names of your own, or '*'.")],
+) -> None:
+    """Make everything that depends on these tags out of date, in all processes, at once."""
+    with _told():
+        bumped = inventory.bump(store, namespace, tags)
+    _console().print(f"out of date: all that depends on {_plain(', '.join(bumped))}", soft_wrap=True)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Say what is wrong in a line, and end with 2."""
+    try:
+        yield
+    except (CacheError, Unreadable) as wrong:
+        typer.echo(str(wrong), err=True)
+        raise typer.Exit(2) from None
+
+
+def _console() -> Console:
+    # no emoji: `:v:` in a key is no hand
+    return Console(highlight=False, emoji=False)
+
+
+def _plain(text: str) -> str:
+    """`text` as it is read: what a store holds may be anybody's, and a terminal obeys what it is shown."""
+    return escape("".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text))

@@ -20,6 +20,7 @@ from perfkit.errors import CacheDeclarationError, MissingExtra, Unreadable
 
 MIN_SECRET_BYTES = 16
 _ID_BYTES, _MAC_BYTES, _NONCE_BYTES = 4, 32, 12
+SIGNED_BYTES = _ID_BYTES + _MAC_BYTES  # in front of a body that is signed and not encrypted
 _SIGN, _ENCRYPT, _NAME = b"perfkit: sign entries", b"perfkit: encrypt entries", b"perfkit: name entries"
 
 

@@ -1,0 +1,199 @@
+"""`perfkit cache stats|ls|show|invalidate` on what a service has left in real servers."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine, func, select
+from sqlalchemy.orm import Session
+
+from perfkit import Cache, Policy
+from perfkit.cache.inventory import bump, entries_in, functions_in, show
+from perfkit.errors import CacheDeclarationError, StoreDown, UnknownTag
+from tests.cache.conftest import Base, Bin
+
+
+class Service:
+    """One process with a few entries in a server."""
+
+    def __init__(self, path: Any, url: str, **guard: Any) -> None:
+        self.url = url
+        self.engine = create_engine(f"sqlite:///{path}")
+        Base.metadata.create_all(self.engine)
+        self.cache = Cache("shop", Policy(ttl=60))
+
+        @self.cache.query()
+        def count(session: Session, kind: str) -> int | None:
+            return session.scalar(select(func.count()).where(Bin.kind == kind))
+
+        @self.cache.query()
+        def names(session: Session) -> list[str]:
+            return list(session.scalars(select(Bin.name)))
+
+        self.count, self.names = count, names
+        self.cache.connect(url, **guard)
+        self.cache.watch(self.engine, Base.metadata)
+        self.fill()
+
+    def fill(self) -> None:
+        with Session(self.engine) as session:
+            for kind in ("glass", "paper", "we[i]rd"):
+                self.count(session, kind)
+            self.names(session)
+
+    def key(self, function: Any, *args: Any) -> str:
+        with Session(self.engine) as session:
+            return self.cache.key_of(function, session, *args)
+
+    def write(self) -> None:
+        with Session(self.engine) as session:
+            session.add(Bin(name="new"))
+            session.commit()
+
+    def close(self) -> None:
+        self.cache.close()
+        self.engine.dispose()
+
+
+@pytest.fixture
+def service(redis_url, tmp_path) -> Iterator[Service]:
+    service = Service(tmp_path / "shop.db", redis_url)
+    yield service
+    service.close()
+
+
+def run(*options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "perfkit", "cache", *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "200"},
+    )
+
+
+def test_every_entry_is_found_and_nothing_else(service):
+    """On all masters; cells and claims are no entries, and neither are those of another cache."""
+    other = Cache("shop2", Policy(ttl=60))
+    found = list(entries_in(service.url, "shop"))
+    assert sorted(each.key for each in found) == sorted(
+        [service.key(service.names), *(service.key(service.count, kind) for kind in ("glass", "paper", "we[i]rd"))]
+    )
+    assert all(0 < each.ends_in_s <= 60 and each.bytes > 20 and each.kind == "plain" for each in found)
+    functions = {each.function.rpartition(".")[2]: each for each in functions_in(service.url, "shop")}
+    assert {name: each.entries for name, each in functions.items()} == {"count": 3, "names": 1}
+    assert functions["count"].bytes == sum(each.bytes for each in found if each.function.endswith("count"))
+    assert list(entries_in(service.url, "sho?")) == []
+    other.close()
+
+
+def test_an_entry_is_shown_with_what_it_depends_on(service):
+    """And after a commit it is out of date."""
+    key = service.key(service.count, "glass")
+    shown = show(service.url, key)
+    assert shown is not None
+    assert shown.is_current
+    assert shown.value == "0"
+    assert {tag.tag for tag in shown.tags} >= {"bins"}
+    service.write()
+    after = show(service.url, key)
+    assert after is not None
+    assert not after.is_current
+    assert {tag.state for tag in after.tags} == {"current", "changed"}
+    assert show(service.url, key + "x") is None
+
+
+def test_on_a_cluster_it_is_the_same(cluster_url, tmp_path):
+    """Keys on every master; cells in slots of their own."""
+    service = Service(tmp_path / "shop.db", cluster_url)
+    assert {each.function.rpartition(".")[2] for each in functions_in(cluster_url, "shop")} == {"count", "names"}
+    assert len(list(entries_in(cluster_url, "shop"))) == 4
+    key = service.key(service.names)
+    shown = show(cluster_url, key)
+    bump(cluster_url, "shop", ["bins"])
+    after = show(cluster_url, key)
+    assert shown is not None
+    assert after is not None
+    assert (shown.is_current, after.is_current) == (True, False)
+    service.close()
+
+
+@pytest.mark.parametrize("encrypt", [False, True])
+def test_what_is_guarded_is_shown_as_far_as_it_can_be(redis_url, tmp_path, encrypt):
+    """A signature is not checked: the command has no secret."""
+    service = Service(tmp_path / "shop.db", redis_url, secrets=[b"a secret of more than 16"], encrypt=encrypt)
+    shown = show(service.url, service.key(service.count, "glass"))
+    assert shown is not None
+    assert shown.kind == ("encrypted" if encrypt else "signed")
+    assert shown.value.startswith("encrypted: only") if encrypt else shown.value == "0"
+    kinds = {each.kind for each in entries_in(redis_url, "shop") if service.key(service.count, "glass") == each.key}
+    assert kinds == {shown.kind}
+    service.close()
+
+
+def test_a_bump_from_outside_is_seen_by_the_process(service):
+    """At its next call."""
+    with Session(service.engine) as session:
+        service.names(session)
+    fills = service.cache.stats().fills
+    assert bump(service.url, "shop", ["bins"]) == ["bins", "bins#*", "bins?*"]
+    with Session(service.engine) as session:
+        service.names(session)
+    assert service.cache.stats().fills == fills + 1
+    with pytest.raises(UnknownTag):
+        bump(service.url, "shop", ["bins#{id}"])
+
+
+def test_what_cannot_be_looked_at_says_so(redis_url):
+    """No server, no URL, no key."""
+    with pytest.raises(StoreDown):
+        list(entries_in("redis://127.0.0.1:1", "shop"))
+    with pytest.raises(CacheDeclarationError, match="cannot connect"):
+        functions_in("http://x", "shop")
+    with pytest.raises(CacheDeclarationError, match="is not the key of an entry"):
+        show(redis_url, "something")
+
+
+def test_the_commands(redis_url, tmp_path):
+    """In a terminal and for machines; what is wrong is a line and an exit status."""
+    service = Service(tmp_path / "shop.db", redis_url)
+    where = ("--cache", redis_url)
+    stats = run("stats", *where, "--namespace", "shop", "--json")
+    assert {each["entries"] for each in json.loads(stats.stdout)} >= {1, 3}
+    assert "entries of 2 functions" in run("stats", *where, "--namespace", "shop").stdout
+    lines = run("ls", *where, "--namespace", "shop", "--function", "count", "--json").stdout.splitlines()
+    keys = [json.loads(line)["key"] for line in lines]
+    assert service.key(service.count, "we[i]rd") in keys
+    listed = run("ls", *where, "--namespace", "shop", "--limit", "2")
+    assert len(listed.stdout.splitlines()) == 2
+    assert "and more" in listed.stderr
+    assert service.key(service.count, "we[i]rd") in run("ls", *where, "--namespace", "shop").stdout
+    shown = run("show", *where, service.key(service.names))
+    assert "current, loaded" in shown.stdout
+    assert json.loads(run("show", *where, service.key(service.names), "--json").stdout)["is_current"] is True
+    done = run("invalidate", *where, "--namespace", "shop", "bins")
+    assert done.stdout == "out of date: all that depends on bins, bins#*, bins?*\n"
+    assert "out of date, loaded" in run("show", *where, service.key(service.names)).stdout
+    with Session(service.engine) as session:
+        service.count(session, "\x1b]0;hostile\x07")
+    hostile = run("ls", *where, "--namespace", "shop").stdout
+    assert "hostile" in hostile
+    assert "\x1b" not in hostile
+    for words, status, said in (
+        (("show", *where, "shop:v:x:1@:()"), 1, "there is no such entry"),
+        (("show", *where, "x"), 2, "is not the key of an entry"),
+        (("stats", "--cache", "redis://127.0.0.1:1", "--namespace", "shop"), 2, "does not answer"),
+    ):
+        wrong = run(*words)
+        assert wrong.returncode == status
+        assert said in wrong.stderr
+        assert "Traceback" not in wrong.stderr
+    assert "no entries in 'none'" in run("ls", *where, "--namespace", "none").stdout
+    service.close()
