@@ -90,7 +90,7 @@ class Depot:
 
     def settle(self) -> None:
         """Wait until nothing is loaded in the background any more."""
-        for future in list(self.cache._runtime.background._running.values()):
+        for future, _ in list(self.cache._runtime.background._running.values()):
             future.exception(PATIENCE_S)
 
     def close(self) -> None:
@@ -529,6 +529,46 @@ def test_a_load_in_the_background_is_watched_by_nobody_of_before():
     assert began is not None
     assert began[0].result(PATIENCE_S) == ((), "north")
     background.close()
+
+
+def test_a_load_that_is_lost_with_its_loop_does_not_block_others_for_ever():
+    """A loop that is closed says nothing of its tasks."""
+    clock = TurnedClock()
+    background = Background(max_running=1, clock=clock)
+
+    async def begin() -> None:
+        assert background.start_task("key", lambda: asyncio.sleep(3600)) is not None
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(begin())
+    lost = background.running("key")
+    assert lost is not None
+    assert background.start("other", lambda: 7) is None, "there is room for one"
+    clock.now_s += 301
+    began = background.start("key", lambda: 7)
+    assert began is not None
+    assert began[0].result(PATIENCE_S) == 7
+    for task in background._tasks:
+        task.cancel()
+    loop.run_until_complete(asyncio.gather(*background._tasks, return_exceptions=True))
+    loop.close()
+    assert background.running("key") is None
+    background.close()
+
+
+def test_a_load_goes_on_when_the_cache_is_closed_and_what_waits_for_it_is_told(depot):
+    """And the next connection begins anew."""
+    background = depot.cache._runtime.background
+    gate = Gate()
+    began = background.start("key", lambda: gate() or 7)
+    assert began is not None
+    assert gate.reached.wait(PATIENCE_S)
+    background.close()
+    again = background.start("other", lambda: 8)
+    gate.opened.set()
+    assert began[0].result(PATIENCE_S) == 7
+    assert again is not None
+    assert again[0].result(PATIENCE_S) == 8
 
 
 def test_what_is_built_on_an_older_result_is_not_kept(depot):

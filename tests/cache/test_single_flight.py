@@ -140,6 +140,21 @@ def test_a_commit_meanwhile_ends_the_waiting(fleet):
         assert answer.result(3) == 1  # the claim of the other lasts for 5 s
 
 
+def test_a_store_that_knows_no_claims_is_a_store(tmp_path):
+    """One of your own need not: then each process loads for itself."""
+
+    class Plain:
+        def __init__(self) -> None:
+            real = MemoryStore()
+            for name in ("read", "ensure", "put", "mark", "bump", "drop"):
+                setattr(self, name, getattr(real, name))
+
+    fleet = Fleet(tmp_path / "fleet.db", Plain())
+    assert fleet.process()() == 0
+    assert fleet.loads == 1
+    fleet.close()
+
+
 def test_nobody_waits_longer_than_a_claim_lasts(tmp_path, monkeypatch):
     """Also where one after the other takes it."""
     monkeypatch.setattr(read, "CLAIM_HOLD_MS", 30)

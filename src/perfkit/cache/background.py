@@ -15,6 +15,7 @@ from contextvars import Context, copy_context
 from typing import Any, TypeVar
 
 from perfkit.cache.flights import lead_nothing
+from perfkit.clock import SYSTEM, Clock
 from perfkit.sqla.changes import observe_nothing
 from perfkit.sqla.watching import watch_nothing
 
@@ -22,16 +23,18 @@ T = TypeVar("T")
 
 MAX_RUNNING = 4  # of one cache in this process: each takes a connection
 
+LOST_S = 300.0  # after which a load counts as lost: its event loop was closed without ending its tasks
+
 _log = logging.getLogger("perfkit.cache")
 
 
 class Background:
     """Owns the loads that are under way, one for a key at most, and the threads they run in."""
 
-    def __init__(self, *, max_running: int = MAX_RUNNING) -> None:
-        self._max_running = max_running
+    def __init__(self, *, max_running: int = MAX_RUNNING, clock: Clock = SYSTEM) -> None:
+        self._max_running, self._clock = max_running, clock
         self._lock = threading.Lock()
-        self._running: dict[Hashable, Future[Any]] = {}
+        self._running: dict[Hashable, tuple[Future[Any], float]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._threads: ThreadPoolExecutor | None = None
 
@@ -43,7 +46,11 @@ class Background:
             with self._lock:
                 if self._threads is None:
                     self._threads = ThreadPoolExecutor(self._max_running, thread_name_prefix="perfkit-load")
-                self._threads.submit(self._run, key, future, context, load)
+                try:
+                    self._threads.submit(self._run, key, future, context, load)
+                except RuntimeError:  # the process ends
+                    del self._running[key]
+                    return None
         return None if future is None else (future, is_new)
 
     def start_task(self, key: Hashable, load: Callable[[], Awaitable[T]]) -> tuple[Future[T], bool] | None:
@@ -58,28 +65,34 @@ class Background:
     def running(self, key: Hashable) -> Future[Any] | None:
         """The load for `key` that is under way."""
         with self._lock:
-            return self._running.get(key)
+            future, _ = self._running.get(key, (None, 0.0))
+            return future
 
     def close(self) -> None:
         """Begin nothing more in threads; what runs goes on to its end."""
         with self._lock:
             threads, self._threads = self._threads, None
         if threads is not None:
-            threads.shutdown(wait=False, cancel_futures=True)
+            threads.shutdown(wait=False)
 
     def _enter(self, key: Hashable) -> tuple[Future[Any] | None, bool]:
+        now_s = self._clock.monotonic()
         with self._lock:
+            for other, (_, began_s) in list(self._running.items()):
+                if now_s - began_s > LOST_S:
+                    del self._running[other]
             if key in self._running:
-                return self._running[key], False
+                return self._running[key][0], False
             if len(self._running) >= self._max_running:
                 return None, False
             future: Future[Any] = Future()
-            self._running[key] = future
+            self._running[key] = future, now_s
             return future, True
 
-    def _leave(self, key: Hashable) -> None:
+    def _leave(self, key: Hashable, future: Future[Any]) -> None:
         with self._lock:
-            self._running.pop(key, None)
+            if self._running.get(key, (None, 0.0))[0] is future:
+                del self._running[key]
 
     def _run(self, key: Hashable, future: Future[T], context: Context, load: Callable[[], T]) -> None:
         try:
@@ -87,7 +100,7 @@ class Background:
         except BaseException as error:  # noqa: BLE001 - the thread is the pool's, and who waits must be told
             self._failed(key, future, error)
         else:
-            self._leave(key)
+            self._leave(key, future)
             future.set_result(value)
 
     async def _await(self, key: Hashable, future: Future[T], load: Callable[[], Awaitable[T]]) -> None:
@@ -98,11 +111,11 @@ class Background:
             if not isinstance(error, Exception):
                 raise
         else:
-            self._leave(key)
+            self._leave(key, future)
             future.set_result(value)
 
     def _failed(self, key: Hashable, future: Future[T], error: BaseException) -> None:
-        self._leave(key)
+        self._leave(key, future)
         _log.warning("a load in the background failed: %s: %s", type(error).__name__, error)
         # who waits for it is not to end with its task
         future.set_exception(error if isinstance(error, Exception) else RuntimeError("a load was cancelled"))

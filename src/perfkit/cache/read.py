@@ -41,7 +41,7 @@ from perfkit.cache.flights import Flights, NoLanding
 from perfkit.cache.guard import Guard
 from perfkit.cache.keeping import Keeping
 from perfkit.cache.reasons import Reason
-from perfkit.cache.store import InstantStore, Seen, Store
+from perfkit.cache.store import ClaimingStore, InstantStore, Seen, Store
 from perfkit.clock import SYSTEM, Clock
 from perfkit.errors import StoreDown, Unreadable
 from perfkit.waiting import Waiting
@@ -354,16 +354,17 @@ async def _fly(
 
     async def lead() -> tuple[Any, Kept | NoLanding]:
         nonlocal unkept, kept, is_others
-        claim = await _claim(question, versions, packing, ports) if question.keeping.is_shared else None
+        claims = ports.store if question.keeping.is_shared and isinstance(ports.store, ClaimingStore) else None
+        claim = None if claims is None else await _claim(question, versions, packing, ports, claims)
         if isinstance(claim, Hit):
             kept, is_others = claim.kept, True
             return claim.value, claim.kept
         try:
             value, (landing, unkept, kept) = await _load_and_keep(question, versions, load, may_keep, packing, ports)
         finally:
-            if claim is not None:
+            if claims is not None and claim is not None:
                 with suppress(StoreDown):
-                    await ports.store.release(question.key + CLAIM, claim)
+                    await claims.release(question.key + CLAIM, claim)
         return value, landing
 
     value, landing = await ports.flights.join((question.key, *versions), lead, ports.waiting, since=since)
@@ -376,18 +377,20 @@ async def _fly(
     return Filled(await ports.waiting.call(load), Reason.NOT_JOINED)
 
 
-async def _claim(question: Question, versions: Versions, packing: Packing, ports: Ports) -> bytes | Hit | None:
+async def _claim(
+    question: Question, versions: Versions, packing: Packing, ports: Ports, claims: ClaimingStore
+) -> bytes | Hit | None:
     """The right to load for all processes; or what another has loaded meanwhile. None: load without asking anybody."""
     name, holder = question.key + CLAIM, urandom(12)
     until_s, pause_s = ports.clock.monotonic() + CLAIM_HOLD_MS / 1000, FIRST_PAUSE_S
     try:
         while True:
-            is_mine = await ports.store.claim(name, holder, CLAIM_HOLD_MS)
+            is_mine = await claims.claim(name, holder, CLAIM_HOLD_MS)
             # who had it may have kept its result since we looked
             found = await look(question, ports.store, packing)
             if isinstance(found, Hit):
                 if is_mine:
-                    await ports.store.release(name, holder)
+                    await claims.release(name, holder)
                 return found
             if is_mine:
                 return holder

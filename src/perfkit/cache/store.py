@@ -43,14 +43,6 @@ class Store(Protocol):
         """Take `writer` out of `cells`; those that no other writer holds get a new version."""
         ...
 
-    async def claim(self, key: bytes, holder: bytes, hold_ms: int) -> bool:
-        """Whether `holder` has `key` now, for at most `hold_ms`: nobody had it, or it itself."""
-        ...
-
-    async def release(self, key: bytes, holder: bytes) -> None:
-        """Give `key` back, if `holder` has it."""
-        ...
-
     async def drop(self, keys: Sequence[bytes]) -> int:
         """Forget entries; how many there were."""
         ...
@@ -68,4 +60,17 @@ class InstantStore(Store, Protocol):
 
     def listen(self, changed: Callable[[], None]) -> Callable[[], None]:
         """Call `changed` whenever a cell is marked or bumped, before that returns. Returns what ends it."""
+        ...
+
+
+@runtime_checkable
+class ClaimingStore(Store, Protocol):
+    """A store through which processes agree on one of them; `single_flight="cluster"` needs one."""
+
+    async def claim(self, key: bytes, holder: bytes, hold_ms: int) -> bool:
+        """Whether `holder` has `key` now, for at most `hold_ms`: nobody had it, or it itself."""
+        ...
+
+    async def release(self, key: bytes, holder: bytes) -> None:
+        """Give `key` back, if `holder` has it."""
         ...

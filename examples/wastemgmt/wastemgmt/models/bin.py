@@ -94,7 +94,7 @@ class Bin(Kept, Base):
     customer: Mapped[Customer] = relationship(back_populates="bins")
 
     @classmethod
-    @cache.query(ttl=timedelta(minutes=15), tags=("bins", "customers", "collections"))
+    @cache.query(ttl=timedelta(minutes=15))
     async def statistics(cls, session: AsyncSession, organization_id: int | None = None) -> BinStatistics:
         """Counts, fill levels and weights; six statements over bins, customers and collections."""
         from wastemgmt.models.collection import Collection

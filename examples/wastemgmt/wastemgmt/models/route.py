@@ -102,7 +102,7 @@ class Route(Kept, Base):
     )
 
     @classmethod
-    @cache.query(ttl=timedelta(minutes=15), tags=("routes", "route_stops", "bins", "collections", "organizations"))
+    @cache.query(ttl=timedelta(minutes=15))
     async def statistics(cls, session: AsyncSession, organization_id: int | None = None) -> RouteStatistics:
         """Counts, lengths and what was collected; seven statements over routes, stops, bins and collections."""
         by_status = await _by_status(session, organization_id)
