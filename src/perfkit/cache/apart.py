@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
@@ -30,10 +31,10 @@ class Busy(NamedTuple):
     """As many loads are under way as may be."""
 
 
-def load_apart(call: Call, *, refresh: bool) -> Apart | Busy | None:
+def load_apart(call: Call, *, refresh: bool, then: Callable[[Answer], None] = lambda _: None) -> Apart | Busy | None:
     """Begin to load what `call` asks for, or join the one who has begun. None: no session can be made for it.
 
-    `refresh`: in any case; else only if it is not there.
+    `refresh`: in any case; else only if it is not there. `then` is called with the answer of a load that this began.
     """
     background, key = call.declared.runtime.background, (call.question.key, refresh)
     running = background.running(key)
@@ -48,19 +49,23 @@ def load_apart(call: Call, *, refresh: bool) -> Apart | Busy | None:
 
     async def load_later() -> Answer:
         try:
-            return await _load(ask(call.declared, args, kwargs, refresh=refresh), refresh=refresh)
+            answer = await _load(ask(call.declared, args, kwargs, refresh=refresh), refresh=refresh)
         finally:
             for spare in spares:
                 assert isinstance(spare, AsyncSession)
                 await spare.close()
+        then(answer)
+        return answer
 
     def load_now() -> Answer:
         try:
-            return run_now(_load(ask(call.declared, args, kwargs, refresh=refresh), refresh=refresh))
+            answer = run_now(_load(ask(call.declared, args, kwargs, refresh=refresh), refresh=refresh))
         finally:
             for spare in spares:
                 assert isinstance(spare, Session)
                 spare.close()
+        then(answer)
+        return answer
 
     began = background.start_task(key, load_later) if call.declared.suspends else background.start(key, load_now)
     return Busy() if began is None else Apart(*began)

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from concurrent.futures import Future
 from typing import Any
 
-from perfkit.cache.apart import Answer, Apart, load_apart
+from perfkit.cache.apart import Answer, load_apart
 from perfkit.cache.call import Call
 from perfkit.cache.read import Filled, Hit, Kept, Shadowed
 
@@ -32,18 +31,14 @@ async def sampled(call: Call) -> Hit | None:
     """A hit like any other, while the same is loaded in the background, to see whether it is. None: there is none."""
     hit = await call.looked_up()
     if hit is not None:
-        apart = load_apart(call, refresh=True)
-        if isinstance(apart, Apart) and apart.is_own:
-            _when_done(call, hit.kept, apart.future)
+        kept = hit.kept
+
+        def compare(answer: Answer) -> None:
+            if isinstance(answer, Filled):
+                _judge(call, kept, answer, answer.still)
+
+        load_apart(call, refresh=True, then=compare)
     return hit
-
-
-def _when_done(call: Call, kept: Kept, future: Future[Answer]) -> None:
-    def compare(done: Future[Answer]) -> None:
-        if done.exception() is None and isinstance(answer := done.result(), Filled):
-            _judge(call, kept, answer, answer.still)
-
-    future.add_done_callback(compare)
 
 
 def _judge(call: Call, kept: Kept, answer: Filled, now: Hit | None) -> None:
