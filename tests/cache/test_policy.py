@@ -93,6 +93,11 @@ class Depot:
         for future, _ in list(self.cache._runtime.background._running.values()):
             future.exception(PATIENCE_S)
 
+    async def asettle(self) -> None:
+        """The same for tasks."""
+        while tasks := self.cache._runtime.background._tasks:
+            await asyncio.wait(tasks)
+
     def close(self) -> None:
         self.cache.close()
         self.engine.dispose()
@@ -600,8 +605,7 @@ async def test_async_functions_are_renewed_by_a_task(tmp_path):
     assert await asyncio.to_thread(gate.reached.wait, PATIENCE_S)
     assert await depot.acall(count) == 2
     gate.opened.set()
-    while depot.cache._runtime.background._tasks:
-        await asyncio.wait(depot.cache._runtime.background._tasks)
+    await depot.asettle()
     assert await depot.acall(count) == 3
     assert depot.loads == 2
     await depot.async_engine.dispose()
@@ -720,8 +724,7 @@ async def test_timeouts_of_async_functions(tmp_path):
     with pytest.raises(LoadTimeout):
         await depot.acall(count)
     gate.opened.set()
-    while depot.cache._runtime.background._tasks:
-        await asyncio.wait(depot.cache._runtime.background._tasks)
+    await depot.asettle()
     assert await depot.acall(count) == 2
     assert depot.loads == 1
     await depot.async_engine.dispose()

@@ -217,10 +217,7 @@ async def test_async_functions_are_sampled_and_shadowed(tmp_path):
     for _ in range(2):
         await depot.acall(names)
         await depot.acall(shadowed)
-    import asyncio
-
-    while depot.cache._runtime.background._tasks:
-        await asyncio.wait(depot.cache._runtime.background._tasks)
+    await depot.asettle()
     assert depot.cache.stats().verified == 2
     assert depot.cache.stats().violations == 0
     await depot.async_engine.dispose()

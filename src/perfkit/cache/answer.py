@@ -20,13 +20,13 @@ async def answer_with_policies(call: Call) -> Answer:
         return await in_shadow(call)
     if call.manner == "verify" and (hit := await sampled(call)) is not None:
         return hit
-    if declared.limits is not NO_LIMITS:
+    if declared.limits != NO_LIMITS:
         answer = await answered(call)
         if isinstance(answer, Older):
             note(declared.keys.name, answer)
             return answer
     else:
         answer = await call.read()
-    if isinstance(answer, Hit) and declared.keeping.early and call.is_due(answer.kept):
+    if isinstance(answer, Hit) and call.is_due(answer.kept):
         load_apart(call, refresh=True)
     return answer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
@@ -17,13 +17,14 @@ from perfkit.sqla.sessions import CARRIED
 from perfkit.sqla.spare import spare_of
 from perfkit.waiting import run_now
 
-Answer = Hit | Filled | Reason
+Loaded = Hit | Filled | Reason
+Then = Callable[[Call, Filled], Awaitable[None]]
 
 
 class Apart(NamedTuple):
     """A load in the background. `is_own`: it was begun for this call, who alone gets the value itself."""
 
-    future: Future[Answer]
+    future: Future[Loaded]
     is_own: bool
 
 
@@ -31,10 +32,10 @@ class Busy(NamedTuple):
     """As many loads are under way as may be."""
 
 
-def load_apart(call: Call, *, refresh: bool, then: Callable[[Answer], None] = lambda _: None) -> Apart | Busy | None:
+def load_apart(call: Call, *, refresh: bool, then: Then | None = None) -> Apart | Busy | None:
     """Begin to load what `call` asks for, or join the one who has begun. None: no session can be made for it.
 
-    `refresh`: in any case; else only if it is not there. `then` is called with the answer of a load that this began.
+    `refresh`: in any case; else only if it is not there. `then` is awaited after a load that this began, as part of it.
     """
     background, key = call.declared.runtime.background, (call.question.key, refresh)
     running = background.running(key)
@@ -47,42 +48,35 @@ def load_apart(call: Call, *, refresh: bool, then: Callable[[Answer], None] = la
         return None
     spares, args, kwargs = its
 
-    async def load_later() -> Answer:
+    async def load() -> Loaded:
+        asked = ask(call.declared, args, kwargs, refresh=refresh)
+        if not isinstance(asked, Call):
+            return asked
+        answer = await (asked.refill() if refresh else asked.read())
+        if isinstance(answer, Filled):
+            asked.declared.count_refresh(answer, asked.took())
+            if then is not None:
+                await then(asked, answer)
+        return answer
+
+    async def load_later() -> Loaded:
         try:
-            answer = await _load(ask(call.declared, args, kwargs, refresh=refresh), refresh=refresh)
+            return await load()
         finally:
             for spare in spares:
                 assert isinstance(spare, AsyncSession)
                 await spare.close()
-        then(answer)
-        return answer
 
-    def load_now() -> Answer:
+    def load_now() -> Loaded:
         try:
-            answer = run_now(_load(ask(call.declared, args, kwargs, refresh=refresh), refresh=refresh))
+            return run_now(load())
         finally:
             for spare in spares:
                 assert isinstance(spare, Session)
                 spare.close()
-        then(answer)
-        return answer
 
     began = background.start_task(key, load_later) if call.declared.suspends else background.start(key, load_now)
     return Busy() if began is None else Apart(*began)
-
-
-async def _load(asked: Call | Hit | Reason, *, refresh: bool) -> Answer:
-    if not isinstance(asked, Call):
-        return asked
-    if not refresh:
-        answer: Hit | Filled = await asked.read()
-    else:
-        answer = await asked.refill()
-        if asked.declared.keeping.verify:
-            answer = answer._replace(still=await asked.looked_up())
-    if isinstance(answer, Filled):
-        asked.declared.count_refresh(answer, asked.took())
-    return answer
 
 
 def _with_spares(call: Call) -> tuple[list[Session | AsyncSession], tuple[Any, ...], dict[str, Any]] | None:

@@ -11,7 +11,7 @@ from functools import wraps
 from typing import Any, TypeVar, cast
 
 from perfkit.cache.answer import Answer, answer_with_policies
-from perfkit.cache.call import Call, ask
+from perfkit.cache.call import Call, ask, took_by
 from perfkit.cache.declared import Declared
 from perfkit.cache.observe import observations
 from perfkit.cache.raised import outcome
@@ -102,8 +102,3 @@ async def refresh_later(declared: Declared, args: tuple[Any, ...], kwargs: dict[
     answer = await asked.refill() if isinstance(asked, Call) else asked
     declared.count(answer, took_by(asked))
     return await declared.function(*args, **kwargs) if isinstance(answer, Reason) else outcome(answer.value)
-
-
-def took_by(asked: Call | Hit | Reason) -> tuple[float, float | None] | None:
-    """What the call took, if it came as far as being one."""
-    return asked.took() if isinstance(asked, Call) else None

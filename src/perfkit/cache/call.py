@@ -182,10 +182,6 @@ class Call:
     def codec(self) -> Packing:
         return self.declared.codec
 
-    @property
-    def learns(self) -> bool:
-        return self.declared.learns
-
     def statements(self) -> list[Statement]:
         """What its load ran, if it was made to explain."""
         return list(self._observation.statements or ()) if self._observation is not None else []
@@ -233,6 +229,11 @@ class Call:
         if observation.unfit is not None:
             return None
         return given.union(family_of(tag.decode(errors="replace")) for tag in observation.observed)
+
+
+def took_by(asked: Call | Hit | Reason) -> tuple[float, float | None] | None:
+    """What the call took, if it came as far as being one."""
+    return asked.took() if isinstance(asked, Call) else None
 
 
 def ask(
@@ -292,5 +293,5 @@ def _warn(declared: Declared) -> None:
         f"{declared.keys.name} is a sync function, called on an event loop: the loop stands still while the store "
         f"is asked. Make it async, or call it through AsyncSession.run_sync.",
         RuntimeWarning,
-        stacklevel=5,
+        stacklevel=5 if declared.quick.is_possible else 4,  # the quick way is a frame of its own
     )

@@ -49,6 +49,14 @@ def version_of(cell: bytes | None, epoch: bytes) -> Version | None:
     return Version(cell + epoch)
 
 
+def state_of(cell: bytes | None, epoch: bytes, then: Version) -> str:
+    """What a cell says of an entry that was loaded under the version `then`: marked, missing, current or changed."""
+    if is_dirty(cell):
+        return "marked"
+    now = version_of(cell, epoch)
+    return "missing" if now is None else "current" if now == then else "changed"
+
+
 def marked(cell: bytes | None, writer: bytes, deadline_ms: int, now_ms: int) -> bytes:
     """`cell` with one writer more; marks whose deadline has passed are dropped."""
     return DIRTY + _others(cell, writer, now_ms) + writer + b"%013d" % deadline_ms

@@ -76,7 +76,9 @@ class Declared:
         self.warned = self._told_timeless = False
         self._told: set[tuple[Reason, str]] = set()
         self.tally = Tally(self.keys.name)
-        self.quick = Quick(function, self.keys.signature)
+        # what is asked or drawn at each call cannot be passed by
+        is_each_looked_at = when is not None or self.is_staged or self.keeping.verify > 0
+        self.quick = Quick(function, self.keys.signature, is_wanted=not is_each_looked_at)
 
     def is_twin_of(self, other: Declared) -> bool:
         """Whether both would have the same keys although they close over different things: two of one factory."""
@@ -105,14 +107,16 @@ class Declared:
 
     def lease_s(self, ports: Ports) -> float | None:
         """For how long a proof is believed: for ever where every change is seen; None if nothing is held here."""
+        if ports.instant is None:
+            return self._server_lease_s
+        return None if self.policy.l1 == "off" else inf
+
+    @cached_property
+    def _server_lease_s(self) -> float | None:
         l1 = self.policy.l1
         if l1 == "auto" and (self.limits.stale_s or self.limits.fail_safe_s):
             l1 = "validate"
-        if l1 == "off" or (l1 == "auto" and ports.instant is None):
-            return None
-        if ports.instant is not None:
-            return inf
-        return (lease_of("l1", l1) or 0) / 1000
+        return None if l1 in ("off", "auto") else (lease_of("l1", l1) or 0) / 1000
 
     def key_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         """The key of one call.
@@ -140,7 +144,7 @@ class Declared:
     @cached_property
     def has_policies(self) -> bool:
         """Whether its calls need more than the read protocol."""
-        return self.limits is not NO_LIMITS or bool(self.keeping.early or self.keeping.verify) or self.is_staged
+        return self.limits != NO_LIMITS or bool(self.keeping.early or self.keeping.verify) or self.is_staged
 
     @property
     def is_staged(self) -> bool:

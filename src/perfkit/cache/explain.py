@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from perfkit.cache.bumps import Bump, Bumps
-from perfkit.cache.cells import Version, is_dirty, version_of
+from perfkit.cache.cells import state_of
 from perfkit.cache.entries import Entry, unseal
 from perfkit.cache.observe import Statement
 from perfkit.cache.raised import Raised
@@ -93,8 +93,7 @@ class _Found(NamedTuple):
     raw: bytes
     entry: Entry
     question: Question
-    now: dict[bytes, Version | None]
-    marked: frozenset[bytes]
+    states: dict[bytes, str]  # of its tags
 
 
 async def peeked(call: Call) -> Peeked[Any] | None:
@@ -136,7 +135,7 @@ async def explained(call: Call, name: str, bumps: Bumps) -> Explanation:
             tuple(each for each in statements if tag.decode(errors="replace") in each.tags),
             bumps.latest(tag.decode(errors="replace")),
         )
-        for tag in dict.fromkeys([*kept, *question.known.tags, *(read_now if call.learns else ())])
+        for tag in dict.fromkeys([*kept, *question.known.tags, *(read_now if call.declared.learns else ())])
     )
     if found is None:
         return Explanation(name, key, verdict, reason, why, ttl_s=question.keeping.ttl_ms / 1000, tags=tags)
@@ -172,27 +171,19 @@ async def _entry(question: Question, store: Store) -> _Found | None:
         raise Unreadable("it bears tags that the function does not have")
     cells = question.known.cells + (question.extra.at(more).cells if question.extra is not None else ())
     if not cells:
-        return _Found(raw, entry, question, {}, frozenset())
+        return _Found(raw, entry, question, {})
     # the entry first: a version that equals it afterwards has been the same all the time
     seen = await store.read(cells)
-    now = dict(zip(entry.tags, map(version_of, seen.values, seen.epochs), strict=True))
-    marked = frozenset(tag for tag, cell in zip(entry.tags, seen.values, strict=True) if is_dirty(cell))
-    return _Found(raw, entry, question, now, marked)
+    states = map(state_of, seen.values, seen.epochs, entry.versions)
+    return _Found(raw, entry, question, dict(zip(entry.tags, states, strict=True)))
 
 
 def _is_current(found: _Found) -> bool:
-    return all(found.now[tag] == version for tag, version in zip(found.entry.tags, found.entry.versions, strict=True))
+    return all(state == "current" for state in found.states.values())
 
 
 def _state(tag: bytes, found: _Found | None) -> str:
-    if found is None or tag not in found.now:
-        return "new"
-    if tag in found.marked:
-        return "marked"
-    if found.now[tag] is None:
-        return "missing"
-    then = dict(zip(found.entry.tags, found.entry.versions, strict=True))
-    return "current" if found.now[tag] == then[tag] else "changed"
+    return "new" if found is None else found.states.get(tag, "new")
 
 
 def _texts(tags: tuple[bytes, ...]) -> tuple[str, ...]:

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from os import urandom
 from typing import Any
 
-from perfkit.cache.cells import is_dirty, version_of
+from perfkit.cache.cells import state_of
 from perfkit.cache.entries import Entry, unseal
 from perfkit.cache.guard import SIGNED_BYTES
 from perfkit.cache.redis import RedisStore
 from perfkit.cache.tags import TagSource, cell_key, tags_by_hand
 from perfkit.codec import Codec
-from perfkit.errors import CacheDeclarationError, StoreDown, Unreadable
+from perfkit.errors import CacheDeclarationError, Unreadable
 from perfkit.waiting import run_now
 from perfkit.wire.addresses import check_url
 from perfkit.wire.answers import Command
@@ -205,9 +205,7 @@ def _states(store: RedisStore, namespace: str, entry: Entry) -> Iterable[StoredT
         return
     seen = run_now(store.read([cell_key(namespace, tag) for tag in tags]))
     for tag, then, cell, epoch in zip(tags, entry.versions, seen.values, seen.epochs, strict=True):
-        now = version_of(cell, epoch)
-        state = "marked" if is_dirty(cell) else "missing" if now is None else "current" if now == then else "changed"
-        yield StoredTag(tag, state)
+        yield StoredTag(tag, state_of(cell, epoch, then))
 
 
 def _text_of(payload: bytes) -> str:
@@ -219,6 +217,3 @@ def _text_of(payload: bytes) -> str:
 
 def _escaped(text: str) -> str:
     return "".join(f"\\{letter}" if letter in r"*?[]\^" else letter for letter in text)
-
-
-__all__ = ["ShownEntry", "StoreDown", "StoredEntry", "StoredFunction", "bump", "entries_in", "functions_in", "show"]

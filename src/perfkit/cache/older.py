@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from perfkit.cache.apart import Apart, load_apart
+from perfkit.cache.apart import Apart, Loaded, load_apart
 from perfkit.cache.call import Call
-from perfkit.cache.read import Filled, Hit, Older, Why
+from perfkit.cache.read import Filled, Older, Why
 from perfkit.cache.reasons import Reason
 from perfkit.errors import LoadTimeout
 
@@ -57,7 +57,7 @@ def noting_older() -> Iterator[list[OlderAnswer]]:
         _noting.reset(before)
 
 
-async def answered(call: Call) -> Hit | Filled | Reason | Older:
+async def answered(call: Call) -> Loaded | Older:
     """The answer to a call whose function may be answered by older results, or within a time.
 
     Raises:
@@ -68,40 +68,38 @@ async def answered(call: Call) -> Hit | Filled | Reason | Older:
     if found is not None:
         return found
     limits = call.declared.limits
-    stale = _older(call, "stale", limits.stale_s)
-    if stale is not None:
+    age_s = _age_within(call, limits.stale_s)
+    if age_s is not None:
         found = await call.looked_up()
         if found is not None:
             return found
         began = load_apart(call, refresh=False)
         if began is not None:
-            return stale
+            return _older(call, "stale", age_s)
         with call.proof.refreshing() as is_mine:
-            return await _loaded(call) if is_mine else stale
+            return await _loaded(call) if is_mine else _older(call, "stale", age_s)
     return await _loaded(call)
 
 
-async def _loaded(call: Call) -> Hit | Filled | Reason | Older:
+async def _loaded(call: Call) -> Loaded | Older:
     limits = call.declared.limits
-    older = _older(call, "rescued", limits.fail_safe_s)
-    if older is not None and call.proof.has_just_failed():
-        return older
+    age_s = _age_within(call, limits.fail_safe_s)
+    if age_s is not None and call.proof.has_just_failed():
+        return _older(call, "rescued", age_s)
     try:
-        if limits.soft_s is None and limits.hard_s is None:
-            return await call.asked()
-        return await _in_time(call, older)
+        return await _in_time(call, age_s)
     except Exception as error:
-        older = _older(call, "rescued", limits.fail_safe_s)
-        if older is None or not is_dead(error):
+        age_s = _age_within(call, limits.fail_safe_s)
+        if age_s is None or not is_dead(error):
             raise
         call.proof.failed(RETRY_S)
-        _log.warning("%s: answered by a result of %.1f s ago: %s", call.declared.keys.name, older.age_s, error)
-        return older
+        _log.warning("%s: answered by a result of %.1f s ago: %s", call.declared.keys.name, age_s, error)
+        return _older(call, "rescued", age_s)
 
 
-async def _in_time(call: Call, older: Older | None) -> Hit | Filled | Reason | Older:
+async def _in_time(call: Call, age_s: float | None) -> Loaded | Older:
     limits = call.declared.limits
-    within_s = limits.soft_s if older is not None and limits.soft_s is not None else limits.hard_s
+    within_s = limits.soft_s if age_s is not None and limits.soft_s is not None else limits.hard_s
     if within_s is None:
         return await call.asked()
     apart = load_apart(call, refresh=False)
@@ -115,8 +113,8 @@ async def _in_time(call: Call, older: Older | None) -> Hit | Filled | Reason | O
     except TimeoutError as late:
         if apart.future.done() and apart.future.exception() is late:
             raise
-        if older is not None:
-            return older
+        if age_s is not None:
+            return _older(call, "rescued", age_s)
         raise LoadTimeout(
             f"{call.declared.keys.name} took longer than its hard_timeout of {within_s:g} s. The load goes on, and its "
             f"result is kept if it comes."
@@ -128,12 +126,12 @@ async def _in_time(call: Call, older: Older | None) -> Hit | Filled | Reason | O
     return await call.asked()
 
 
-def _older(call: Call, why: Why, limit_s: float) -> Older | None:
-    if not limit_s:
-        return None
-    age_s = call.proof.age_s()
-    if age_s is None or age_s > limit_s:
-        return None
+def _age_within(call: Call, limit_s: float) -> float | None:
+    age_s = call.proof.age_s() if limit_s else None
+    return None if age_s is None or age_s > limit_s else age_s
+
+
+def _older(call: Call, why: Why, age_s: float) -> Older:
     value, kept = call.proof.as_it_was()
     return Older(value, kept, why, age_s)
 

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import Literal, TypedDict
 from uuid import UUID
 
-from perfkit.cache.keeping import NO_LIMITS, Keeping, Limits
+from perfkit.cache.keeping import Keeping, Limits
 from perfkit.errors import CacheDeclarationError
 
 Mode = Literal["strict", "committed", "ttl"]
@@ -229,13 +229,12 @@ class Policy:
         def seconds(option: str, duration: float | timedelta | None) -> float | None:
             return None if duration is None else milliseconds(option, duration) / 1000
 
-        limits = Limits(
+        return Limits(
             seconds("stale", self.stale) or 0.0,
             seconds("fail_safe", self.fail_safe) or 0.0,
             seconds("soft_timeout", self.soft_timeout),
             seconds("hard_timeout", self.hard_timeout),
         )
-        return NO_LIMITS if limits == NO_LIMITS else limits
 
     @property
     def ttl_ms(self) -> int:

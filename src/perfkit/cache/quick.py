@@ -57,12 +57,12 @@ _BODY = """\
 class Quick:
     """The quick way into one function: its table, and how arguments become names in it."""
 
-    def __init__(self, function: Callable[..., Any], signature: inspect.Signature) -> None:
+    def __init__(self, function: Callable[..., Any], signature: inspect.Signature, *, is_wanted: bool = True) -> None:
         self.table: dict[Any, Any] = {}
         self._function, self._signature = function, signature
         parameters = signature.parameters.values()
         self._sessions = {p.name: kind for p in parameters if (kind := _session_kind(p)) is not None}
-        self._is_possible = all(p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters)
+        self.is_possible = is_wanted and all(p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters)
 
     @property
     def session_names(self) -> list[str]:
@@ -73,7 +73,7 @@ class Quick:
         self, slow: Callable[..., Any], near: Near, tenant: Callable[[], object] | None = None
     ) -> Callable[..., Any]:
         """A function of the same signature that answers from the table, and calls `slow` where it cannot."""
-        if not self._is_possible:
+        if not self.is_possible:
             return slow
         declared, scope = header(self._signature)
         sessions, values, passed, idle = [], [], [], []
@@ -126,7 +126,7 @@ class Quick:
 
         `tenant` and its type come first, where a function asks for one.
         """
-        if not self._is_possible:
+        if not self.is_possible:
             return None
         found: list[Any] = [*tenant]
         for name, value in zip(self._signature.parameters, values, strict=True):

@@ -199,7 +199,7 @@ class Filled(NamedTuple):
     """The function ran, for this caller or (`shared`) for another one with the same capture.
 
     `unkept` says why its result was not kept, None that it was; `kept` is what was, or what was shared; `odd` what was
-    wrong with the entry that was found; `still`, if somebody looked, the entry as it was found afterwards.
+    wrong with the entry that was found.
     """
 
     value: Any
@@ -207,7 +207,6 @@ class Filled(NamedTuple):
     shared: bool = False
     kept: Kept | None = None
     odd: Reason | None = None
-    still: Hit | None = None
 
 
 Load = Callable[[], Any]

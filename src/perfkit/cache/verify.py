@@ -11,7 +11,7 @@ import logging
 from collections import Counter
 from typing import Any
 
-from perfkit.cache.apart import Answer, load_apart
+from perfkit.cache.apart import load_apart
 from perfkit.cache.call import Call
 from perfkit.cache.read import Filled, Hit, Kept, Shadowed
 
@@ -23,7 +23,7 @@ async def in_shadow(call: Call) -> Shadowed:
     hit = await call.looked_up()
     answer = await call.refill()
     if hit is not None:
-        _judge(call, hit.kept, answer, await call.looked_up())
+        await _compare(call, hit.kept, answer)
     return Shadowed(answer.value)
 
 
@@ -32,13 +32,12 @@ async def sampled(call: Call) -> Hit | None:
     hit = await call.looked_up()
     if hit is not None:
         kept = hit.kept
-
-        def compare(answer: Answer) -> None:
-            if isinstance(answer, Filled):
-                _judge(call, kept, answer, answer.still)
-
-        load_apart(call, refresh=True, then=compare)
+        load_apart(call, refresh=True, then=lambda its, answer: _compare(its, kept, answer))
     return hit
+
+
+async def _compare(call: Call, kept: Kept, answer: Filled) -> None:
+    _judge(call, kept, answer, await call.looked_up())
 
 
 def _judge(call: Call, kept: Kept, answer: Filled, now: Hit | None) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
-from perfkit.cache.call import Call, ask
+from perfkit.cache.call import Call, ask, took_by
 from perfkit.cache.declared import Declared
 from perfkit.cache.read import Filled, Hit
 from perfkit.cache.reasons import Reason
@@ -98,7 +98,7 @@ class WarmUp:
                         asked = ask(self._declared, self._bound, {**arguments, self._session_name: session})
                         answer = await asked.read() if isinstance(asked, Call) else asked
                 except Exception as error:  # noqa: BLE001 - one call that fails must not end the others
-                    self._failed(arguments, error)
+                    self._note(self._failed(arguments, error))
                 else:
                     self._note(self._kind(asked, answer))
 
@@ -116,20 +116,18 @@ class WarmUp:
                 asked = ask(self._declared, self._bound, {**arguments, self._session_name: session})
                 return self._kind(asked, run_now(asked.read()) if isinstance(asked, Call) else asked)
         except Exception as error:  # noqa: BLE001 - one call that fails must not end the others
-            self._failed(arguments, error, counts=False)
-            return "failed"
+            return self._failed(arguments, error)
 
     def _kind(self, asked: Call | Hit | Reason, answer: Hit | Filled | Reason) -> _Kind:
-        self._declared.count(answer, asked.took() if isinstance(asked, Call) else None)
+        self._declared.count(answer, took_by(asked))
         if isinstance(answer, Hit):
             return "hits"
         return "loaded" if isinstance(answer, Filled) and answer.unkept is None else "skipped"
 
-    def _failed(self, arguments: Arguments, error: Exception, *, counts: bool = True) -> None:
+    def _failed(self, arguments: Arguments, error: Exception) -> _Kind:
         if not self._counts["failed"]:
             _log.warning("warming up %s with %r failed: %s", self._declared.keys.name, dict(arguments), error)
-        if counts:
-            self._note("failed")
+        return "failed"
 
     def _note(self, kind: _Kind) -> None:
         self._counts[kind] += 1
