@@ -681,6 +681,21 @@ def test_who_has_waited_enough_gets_an_older_result_and_the_load_goes_on(depot):
     assert depot.cache.stats().rescued == 1
 
 
+def test_what_would_be_too_old_after_the_wait_is_not_waited_for(depot):
+    """The bound holds for the moment when it would be served."""
+    count = depot.function(ttl=10, fail_safe=60, soft_timeout=20)
+    depot.call(count)
+    depot.clock.now_s += 55  # 45 s old, and 65 after the wait
+    with Session(depot.engine) as session:
+        assert count(session) == 2
+    assert depot.sessions == [depot.sessions[0], session], "it was loaded by its caller, who waits for it"
+    depot.clock.now_s += 50  # 40 s old: there is time to wait
+    with Session(depot.engine) as session:
+        assert count(session) == 2
+    depot.settle()
+    assert depot.sessions[-1] is not session
+
+
 def test_without_an_older_result_there_is_a_hard_end(depot):
     """Which names the function; the next caller has what came later."""
     count = depot.function(hard_timeout=0.001)

@@ -99,7 +99,9 @@ async def _loaded(call: Call) -> Loaded | Older:
 
 async def _in_time(call: Call, age_s: float | None) -> Loaded | Older:
     limits = call.declared.limits
-    within_s = limits.soft_s if age_s is not None and limits.soft_s is not None else limits.hard_s
+    within_s = limits.hard_s
+    if limits.soft_s is not None and age_s is not None and age_s + limits.soft_s <= limits.fail_safe_s:
+        within_s = limits.soft_s  # it is still young enough when that is over
     if within_s is None:
         return await call.asked()
     apart = load_apart(call, refresh=False)
@@ -113,7 +115,7 @@ async def _in_time(call: Call, age_s: float | None) -> Loaded | Older:
     except TimeoutError as late:
         if apart.future.done() and apart.future.exception() is late:
             raise
-        if age_s is not None:
+        if (age_s := _age_within(call, limits.fail_safe_s)) is not None:
             return _older(call, "rescued", age_s)
         raise LoadTimeout(
             f"{call.declared.keys.name} took longer than its hard_timeout of {within_s:g} s. The load goes on, and its "
