@@ -48,7 +48,7 @@ def answer(sql: str, take=lambda result: result):
 VALUES = "Return built-in types, dataclasses, pydantic models, NamedTuples, Enums or rows."
 ENTITY = (
     "It belongs to its session and may load more from it: return its values, as a dataclass, a pydantic model or "
-    "the rows of select(Route.id, Route.name)."
+    "the rows of select(Route.id, Route.name); or ask for entities by the return annotation, or by entities=True."
 )
 DECLARE = "Name it in the return annotation, so that it joins the types this codec knows."
 HERE = __name__

@@ -147,6 +147,7 @@ class Cache:
         version: int | str = 0,
         when: Callable[..., bool] | None = None,
         keep_if: Callable[[Any], bool] | None = None,
+        entities: bool | None = None,
         **own: Unpack[Own],
     ) -> Callable[[F], F]:
         """Decorate a function that reads the database; sync or async, also a method.
@@ -159,6 +160,9 @@ class Cache:
         `{"full_bins": ["bins", "routes"]}`; an empty list is one that reads no table.
         `when` is called with the arguments of each call: those for which it is false are not cached. `keep_if` is
         called with each result that was loaded: those for which it is false are returned and not kept.
+        `entities`: its results hold ORM entities, which come back as entities of the caller's session; by default, if
+        the return annotation names a mapped class. What was loaded of them is loaded again, relations included, and
+        all else when it is asked for.
         All else is as in `Policy`, for this function: `ttl`, `l1`, `jitter`, `early`, `negative`, `keep_errors`,
         `compress_above`, `max_bytes`, `stale`, `fail_safe`, `soft_timeout`, `hard_timeout`,
         `stage`, `verify`, `tenant`, `single_flight`.
@@ -191,6 +195,7 @@ class Cache:
                     version=version,
                     when=when,
                     keep_if=keep_if,
+                    entities=entities,
                 ),
             )
             if any(declared.is_twin_of(other) for other in self._declared):

@@ -14,7 +14,6 @@ from perfkit.cache.answer import Answer, answer_with_policies
 from perfkit.cache.call import Call, ask, took_by
 from perfkit.cache.declared import Declared
 from perfkit.cache.observe import observations
-from perfkit.cache.raised import outcome
 from perfkit.cache.read import (
     Filled,
     Hit,
@@ -22,7 +21,7 @@ from perfkit.cache.read import (
 )
 from perfkit.cache.reasons import Reason
 from perfkit.cache.runtime import Runtime
-from perfkit.errors import CacheDeclarationError
+from perfkit.errors import CacheDeclarationError, Unreadable
 from perfkit.sqla.watching import watchers
 from perfkit.waiting import run_now
 
@@ -45,7 +44,12 @@ def cached(function: F, make: Callable[[Callable[..., Any]], Declared]) -> tuple
         declared.count(answer, took_by(asked))
         if watchers():
             _tell_outer(runtime, answer)
-        return function(*args, **kwargs) if isinstance(answer, Reason) else outcome(answer.value)
+        if isinstance(answer, Reason):
+            return function(*args, **kwargs)
+        try:
+            return declared.handed_out(answer.value, args, kwargs)
+        except Unreadable:
+            return refresh_now(declared, args, kwargs)
 
     async def suspending(*args: Any, **kwargs: Any) -> Any:
         asked = ask(declared, args, kwargs)
@@ -53,7 +57,12 @@ def cached(function: F, make: Callable[[Callable[..., Any]], Declared]) -> tuple
         declared.count(answer, took_by(asked))
         if watchers():
             _tell_outer(runtime, answer)
-        return await function(*args, **kwargs) if isinstance(answer, Reason) else outcome(answer.value)
+        if isinstance(answer, Reason):
+            return await function(*args, **kwargs)
+        try:
+            return declared.handed_out(answer.value, args, kwargs)
+        except Unreadable:
+            return await refresh_later(declared, args, kwargs)
 
     answer_to = answer_with_policies if declared.has_policies else Call.read
     slow = suspending if declared.suspends else blocking
@@ -93,7 +102,11 @@ def refresh_now(declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any
     asked = ask(declared, args, kwargs, refresh=True)
     answer = run_now(asked.refill()) if isinstance(asked, Call) else asked
     declared.count(answer, took_by(asked))
-    return declared.function(*args, **kwargs) if isinstance(answer, Reason) else outcome(answer.value)
+    return (
+        declared.function(*args, **kwargs)
+        if isinstance(answer, Reason)
+        else declared.handed_out(answer.value, args, kwargs)
+    )
 
 
 async def refresh_later(declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -101,4 +114,8 @@ async def refresh_later(declared: Declared, args: tuple[Any, ...], kwargs: dict[
     asked = ask(declared, args, kwargs, refresh=True)
     answer = await asked.refill() if isinstance(asked, Call) else asked
     declared.count(answer, took_by(asked))
-    return await declared.function(*args, **kwargs) if isinstance(answer, Reason) else outcome(answer.value)
+    return (
+        await declared.function(*args, **kwargs)
+        if isinstance(answer, Reason)
+        else declared.handed_out(answer.value, args, kwargs)
+    )

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from sqlalchemy.orm import Session
 
-from perfkit.cache.declared import Declared, carriers_in
+from perfkit.cache.declared import Declared, carriers_in, session_in
 from perfkit.cache.fill import concerns, unfit_to_keep, unfit_to_read, wrote
 from perfkit.cache.near import ATTENTION
 from perfkit.cache.observe import Observation, Statement
@@ -255,6 +255,8 @@ def ask(
     if declared.when is not None and not declared.when(*args, **kwargs):
         return Reason.CONDITION
     carriers = carriers_in(values)
+    if declared.has_entities and session_in(carriers) is None:
+        return Reason.NO_SESSION
     database = declared.database(carriers)
     if isinstance(database, Reason):
         return database

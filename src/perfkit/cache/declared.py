@@ -11,6 +11,8 @@ from math import inf
 from types import SimpleNamespace
 from typing import Any, Literal, get_type_hints
 
+from sqlalchemy.orm import Session
+
 from perfkit.cache.fill import database_of
 from perfkit.cache.found import Finder, FoundRows
 from perfkit.cache.keeping import NO_LIMITS
@@ -18,7 +20,7 @@ from perfkit.cache.keys import KeyMaker, closes_over_the_same, is_carried, tenan
 from perfkit.cache.learned import Expecting, Learner
 from perfkit.cache.policy import Policy, checked_stage, lease_of
 from perfkit.cache.quick import Quick
-from perfkit.cache.raised import ErrorCodec, Raised
+from perfkit.cache.raised import ErrorCodec, Raised, outcome
 from perfkit.cache.read import (
     NOTHING,
     Filled,
@@ -34,8 +36,10 @@ from perfkit.cache.relations import Declared as DeclaredReads
 from perfkit.cache.runtime import Runtime
 from perfkit.cache.tags import Dependencies, TagSource, cell_key
 from perfkit.cache.worth import Tally
-from perfkit.codec import Codec, shape_of, types_in
+from perfkit.codec import Codec, Graph, is_listed, is_mapped, shape_of, types_in
 from perfkit.errors import CacheDeclarationError, NotCached
+from perfkit.sqla.entities import reached_from, types_in_columns
+from perfkit.sqla.private import mapped_classes
 from perfkit.sqla.sessions import Carrier, carrier_in
 
 _FOR_GOOD = frozenset({Reason.NOTHING_READ, Reason.UNKNOWN_READS, Reason.VOLATILE})
@@ -56,8 +60,12 @@ class Declared:
         version: int | str,
         when: Callable[..., bool] | None = None,
         keep_if: Callable[[Any], bool] | None = None,
+        entities: bool | None = None,
     ) -> None:
-        """`learns`: its statements say what it depends on, beside `tags`. `reads`: what views and functions read."""
+        """`learns`: its statements say what it depends on, beside `tags`. `reads`: what views and functions read.
+
+        `entities`: results may hold them; None: if the return annotation says so.
+        """
         self.function = function
         self.runtime = runtime
         self.suspends = inspect.iscoroutinefunction(function)
@@ -71,6 +79,7 @@ class Declared:
         self.reads = reads
         self.policy, self.keeping, self.limits = policy, policy.keeping, policy.limits
         self.when, self.keep_if = when, keep_if
+        self._entities = entities
         self._version = version
         self._fixed: Named | None = None
         self.warned = self._told_timeless = False
@@ -97,8 +106,32 @@ class Declared:
 
     @cached_property
     def codec(self) -> Codec | ErrorCodec:
-        codec = Codec(types_in(self._result))
+        types = types_in(self._result)
+        if self.has_entities:
+            types = types.union(filter(is_listed, types_in_columns(reached_from(types) or mapped_classes())))
+        codec = Codec(types, entities=self.has_entities)
         return ErrorCodec(codec, self.policy.keep_errors) if self.policy.keep_errors else codec
+
+    @cached_property
+    def has_entities(self) -> bool:
+        """Whether results may hold ORM entities, which belong to the session of each caller."""
+        if self._entities is None:
+            return any(map(is_mapped, types_in(self._result)))
+        return self._entities
+
+    def handed_out(self, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What a caller with these arguments gets of a result.
+
+        Raises:
+            Unreadable: it holds entities that cannot be put together.
+            the exception that the result stands for
+        """
+        value = outcome(value)
+        if type(value) is Graph:
+            session = session_in(carriers_in(self.keys.bind(*args, **kwargs)))
+            assert session is not None
+            return value.into(session)
+        return value
 
     @cached_property
     def families(self) -> frozenset[str]:
@@ -276,6 +309,12 @@ class Declared:
         """Call the function itself, and count that."""
         self.tally.add("bypass", Reason.OFF)
         return self.function(*args, **kwargs)
+
+
+def session_in(carriers: Sequence[Carrier]) -> Session | None:
+    """The one session among them; None if there is none, or if there are several."""
+    sessions = {id(each): each for each in carriers if isinstance(each, Session)}
+    return next(iter(sessions.values())) if len(sessions) == 1 else None
 
 
 def carriers_in(values: Sequence[Any]) -> list[Carrier]:

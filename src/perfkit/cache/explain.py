@@ -103,8 +103,7 @@ async def peeked(call: Call) -> Peeked[Any] | None:
         if found is None or not _is_current(found):
             return None
         value = call.codec.unpack(found.entry.payload)
-        if type(value) is Raised:
-            value = value.error
+        value = value.error if type(value) is Raised else call.declared.handed_out(value, call.args, call.kwargs)
     except (StoreDown, Unreadable):
         return None
     age_s = max(0.0, (call.ports.clock.wall_ms() - found.entry.at_ms) / 1000)

@@ -418,10 +418,10 @@ async def _load_and_keep(
     at_ms, began_s = ports.clock.wall_ms(), ports.clock.monotonic()
     value = await ports.waiting.call(load)
     took_us = int((ports.clock.monotonic() - began_s) * 1_000_000)
-    payload = packing.pack(value)
     reason = may_keep(value)
     if reason is not None:
         return value, _Loaded(NoLanding.FAILED, reason)
+    payload = packing.pack(value)
     known = question.known.tags
     bearing = Bearing(known, versions[: len(known)]) if observing is None else observing.bearing(known)
     # who waits has captured what this load captured before it began, and nothing that it captured on the way

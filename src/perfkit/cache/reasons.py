@@ -28,6 +28,7 @@ class Reason(Enum):
     OLDER = "it calls a function that was answered by an older result"
     STAGE = "the function's stage is off, or a part of all keys to which this one does not belong"
     SHADOW = "the function's stage is shadow: the cache was asked, and the database answered"
+    NO_SESSION = "its entities need one session to live in, and it was passed none, or several"
     CONDITION = "when= of the function said no to these arguments"
     UNWANTED = "keep_if= of the function said no to this result"
     NOT_JOINED = "the load of another caller failed, or waiting for it would not have ended"

@@ -19,7 +19,8 @@ from perfkit.errors import Unpackable
 
 ENTITY = (
     "It belongs to its session and may load more from it: return its values, "
-    "as a dataclass, a pydantic model or the rows of select(Route.id, Route.name)."
+    "as a dataclass, a pydantic model or the rows of select(Route.id, Route.name); "
+    "or ask for entities by the return annotation, or by entities=True."
 )
 _DECLARE = "Name it in the return annotation, so that it joins the types this codec knows."
 _OTHERWISE = "Return built-in types, dataclasses, pydantic models, NamedTuples, Enums or rows."
@@ -103,6 +104,15 @@ def _children(value: Any, forms: Mapping[type, Form]) -> Iterator[tuple[str, obj
         yield from ((f".{name}", part) for name, part in zip(value._fields, value, strict=True))
     elif kind in forms:
         yield from _fields(value, forms[kind])
+    elif is_mapped(kind):
+        for name, part in vars(value).items():
+            if not name.startswith("_"):
+                several = isinstance(part, list | set)
+                yield from (
+                    [(f".{name}[{number}]", each) for number, each in enumerate(part)]
+                    if several
+                    else [(f".{name}", part)]
+                )
 
 
 def _fields(value: Any, form: Form) -> Iterator[tuple[str, object]]:
@@ -134,10 +144,15 @@ def _loop(root: object, forms: Mapping[type, Form]) -> str | None:
 def _walk(root: object, forms: Mapping[type, Form]) -> Iterator[tuple[str, object, frozenset[int]]]:
     """Every part with its path and the ids of what it stands in; stops at loops, and after a million parts."""
     waiting: list[tuple[str, object, frozenset[int]]] = [("result", root, frozenset())]
+    entities: set[int] = set()
     for _ in range(_PLACES_LOOKED_AT):
         if not waiting:
             return
         path, value, above = waiting.pop()
+        if is_mapped(type(value)):  # may lead in circles, and that is no mistake
+            if id(value) in entities:
+                continue
+            entities.add(id(value))
         yield path, value, above
         if id(value) in above or len(above) > 100:
             continue

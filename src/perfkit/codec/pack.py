@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from msgpack import ExtType
 
 from perfkit.codec.blame import ENTITY, Stuck, TooDeep, explain
 from perfkit.codec.forms import STAMP_BYTES, Form, stamp_of
-from perfkit.codec.layout import FLAG, FROZENSET, MEMBER, OBJECTS, PLAIN, SET, TUPLE
+from perfkit.codec.graphs import Census, entities_at, entity_at, graph_of, packed
+from perfkit.codec.layout import ENTITY_REF, ENTITY_REFS, FLAG, FROZENSET, GRAPH, MEMBER, OBJECTS, PLAIN, SET, TUPLE
 from perfkit.codec.reading import Readers, Reading, read
 from perfkit.codec.records import dataclass_form, namedtuple_form
 from perfkit.codec.scalars import NATIVE, READERS, WRITERS, Unfit, ext, write_int
@@ -43,12 +44,15 @@ class Codec:
 
     Args:
         types: dataclasses, pydantic models, NamedTuples and Enums beside the built-in types.
+        entities: take ORM entities too, with all of them that their loaded relations lead to. What comes back of a
+            value that holds one is a `Graph`, which any session can turn into the value.
 
     Raises:
         Unpackable: one of `types` is none of these, or two of them look the same in bytes.
     """
 
-    def __init__(self, types: Iterable[type] = ()) -> None:
+    def __init__(self, types: Iterable[type] = (), *, entities: bool = False) -> None:
+        self._entities = entities
         self._writers = Writers(WRITERS)
         self._readers = Readers(READERS)
         self._forms: dict[type, Form] = dict(_BUILTINS)
@@ -71,13 +75,20 @@ class Codec:
             MissingExtra: it is a geometry, and of GeoAlchemy2 and shapely only one is installed.
         """
         try:
-            try:
-                return Writing(self._writers, self._forms, NATIVE).pack(value)
-            except OverflowError:  # an int beyond 64 bits; rare, so only now is every int looked at
-                writers = Writers({**self._writers, int: write_int})
-                return Writing(writers, self._forms, NATIVE - {int}).pack(value)
+            if not self._entities:
+                return self._packed(value)
+            census = Census()
+            root = self._packed(value, census)
+            return GRAPH + packed(census.batches(self._packed), root) if census else root
         except (Stuck, TooDeep) as trouble:
             raise explain(value, trouble, self._forms) from None
+
+    def _packed(self, value: object, census: Census | None = None) -> bytes:
+        try:
+            return Writing(self._writers, self._forms, NATIVE, census).pack(value)
+        except OverflowError:  # an int beyond 64 bits; rare, so only now is every int looked at
+            writers = Writers({**self._writers, int: write_int})
+            return Writing(writers, self._forms, NATIVE - {int}, census).pack(value)
 
     def unpack(self, raw: bytes) -> object:
         """The value that `pack` was given.
@@ -95,6 +106,8 @@ class Codec:
                 return read(memoryview(raw)[1:], ext_hook=self._read_part)
             if raw[:1] == OBJECTS:
                 return Reading(self._readers, self._makers).unpack(memoryview(raw)[1:])
+            if raw[:1] == GRAPH and self._entities:
+                return graph_of(memoryview(raw)[1:], self.unpack, self._rooted)
         except Exception as strange:
             # the bytes choose which constructor fails and how: ValueError, KeyError, ArithmeticError, GEOS's own …
             raise Unreadable(
@@ -102,7 +115,23 @@ class Codec:
             ) from strange
         raise Unreadable(f"{len(raw)} bytes are not of this codec: they start with {raw[:1]!r}.")
 
+    def _rooted(self, root: bytes, entities: Sequence[Any]) -> object:
+        """The value of a graph. Raises: Unreadable."""
+        try:
+            if type(root) is not bytes or root[:1] not in (PLAIN, OBJECTS):
+                raise ValueError("a graph without a value")
+            readers = Readers(self._readers)
+            readers[ENTITY_REF] = lambda data: entity_at(data, entities)
+            readers[ENTITY_REFS] = lambda data: entities_at(data, entities)
+            if root[:1] == PLAIN:
+                return read(memoryview(root)[1:], ext_hook=lambda code, data: readers[code](data))
+            return Reading(readers, self._makers).unpack(memoryview(root)[1:])
+        except Exception as strange:
+            raise Unreadable(f"{len(root)} bytes are not of this codec: {strange}") from strange
+
     def _add(self, cls: type) -> None:
+        if is_mapped(cls) and self._entities:
+            return
         if is_mapped(cls):
             raise Unpackable(f"{name_of(cls)} is an ORM entity. {ENTITY}")
         if issubclass(cls, enum.Enum):

@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy import inspect
 
 from perfkit.errors import UnresolvedAnnotation
+from perfkit.sqla.entities import is_entity_class, layout_of
 
 
 def types_in(annotation: object) -> frozenset[type]:
@@ -36,7 +37,7 @@ def types_in(annotation: object) -> frozenset[type]:
     Raises:
         UnresolvedAnnotation: a forward reference leads nowhere, often one under `if TYPE_CHECKING`.
     """
-    return frozenset(found for found in _walk(annotation) if isinstance(found, type) and _is_listed(found))
+    return frozenset(found for found in _walk(annotation) if isinstance(found, type) and is_listed(found))
 
 
 def shape_of(annotation: object) -> str:
@@ -79,7 +80,8 @@ def is_namedtuple(cls: type) -> bool:
     return issubclass(cls, tuple) and isinstance(getattr(cls, "_fields", None), tuple)
 
 
-def _is_listed(cls: type) -> bool:
+def is_listed(cls: type) -> bool:
+    """Whether a `Codec` can be made with it."""
     return issubclass(cls, enum.Enum) or _is_record(cls) or is_mapped(cls)
 
 
@@ -165,6 +167,8 @@ def _definition(found: Any) -> str | None:
         inside = [f"{name}{_value_text(member)}" for name, member in found.__members__.items()]
     elif _is_record(found) or typing.is_typeddict(found):
         inside = [f"{name}:{_text(kind)}" for name, kind in _fields(found).items()]
+    elif is_entity_class(found):
+        return layout_of(found)
     else:
         return None
     return f"{name_of(found)}({','.join(inside)})"

@@ -13,6 +13,7 @@ from sqlalchemy import Row
 
 from perfkit.codec.blame import Stuck, TooDeep
 from perfkit.codec.forms import Form
+from perfkit.codec.graphs import Census
 from perfkit.codec.layout import MAX_BATCHES, MAX_DEPTH, MAX_ROWS, OBJECTS, PLACES, PLAIN, REF, SPAN
 from perfkit.codec.rows import row_form
 from perfkit.codec.scalars import Unfit, Writer, ext, write_uuid
@@ -46,6 +47,7 @@ class Writing:
 
     __slots__ = (
         "_batches",
+        "_census",
         "_depth",
         "_forms",
         "_height",
@@ -56,7 +58,11 @@ class Writing:
         "_writers",
     )
 
-    def __init__(self, writers: Writers, forms: Mapping[type, Form], native: frozenset[type]) -> None:
+    def __init__(
+        self, writers: Writers, forms: Mapping[type, Form], native: frozenset[type], census: Census | None = None
+    ) -> None:
+        """`census` numbers entities; without one there can be none."""
+        self._census = census
         self._writers = writers
         self._forms = forms
         self._native = native
@@ -94,6 +100,8 @@ class Writing:
             form = self._row_form(value)
         if form is not None:
             return ext((REF, self._place(form, value).to_bytes(4, "big")))
+        if self._census is not None and self._census.knows(kind):
+            return self._census.node(value)
         writer = self._writers[kind]
         if writer is None:
             raise Stuck(value)
@@ -114,6 +122,8 @@ class Writing:
         nodes: object
         if form is not None:
             nodes = self._alike(form, values)
+        elif self._census is not None and all(map(self._census.knows, kinds)):
+            nodes = self._census.nodes(values)
         elif kinds == {dict} and self._all_native(map(dict.values, values)) and self._all_native(values):
             nodes = values
         else:

@@ -1,0 +1,204 @@
+"""Entities taken apart and put together again, in another session and without SQL.
+
+A *profile* is what is loaded of the entities of one mapped class: the columns, and the relations. Of its entities a
+row is kept, and for each relation whom it leads to. Putting one together is what a load of the session would do with
+such a row: an entity that the session holds is left as it is, except for what it has not loaded yet; any other is made
+without calling `__init__`, and joins the identity map. What is not in the profile is loaded when it is asked for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from functools import cached_property
+from operator import itemgetter
+from typing import Any
+
+from sqlalchemy import inspect
+from sqlalchemy.orm import InstanceState, Mapper, RelationshipProperty, Session, class_mapper
+from sqlalchemy.orm.attributes import instance_state, set_committed_value
+
+from perfkit.sqla.private import placer, tell_loaded, tell_refreshed
+
+MAX_PROFILES = 10_000
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # of a function that a type was made with; another one in every process
+
+
+class NoProfile(Exception):
+    """An entity that cannot be put together elsewhere; the argument says why."""
+
+
+class Profile:
+    """What is loaded of the entities of one class, and how one is put together from that."""
+
+    def __init__(self, cls: type, columns: Sequence[str], relations: Sequence[str]) -> None:
+        """Raises: NoProfile."""
+        mapper: Mapper[Any] = class_mapper(cls)
+        self.cls, self.mapper = cls, mapper
+        self.columns, self.relations = tuple(columns), tuple(relations)
+        names = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
+        missing = [name for name in names if name not in self.columns]
+        if missing:
+            raise NoProfile(f"{', '.join(missing)} of its primary key is not loaded")
+        places = [self.columns.index(name) for name in names]
+        self._place = placer(mapper, self.columns, places, self._unloaded())
+        self.identity: Callable[[Sequence[Any]], tuple[Any, ...]] = (
+            itemgetter(*places) if len(places) > 1 else lambda row, place=places[0]: (row[place],)  # type: ignore[misc]
+        )
+        self.take = _taker(self.columns)
+        self._properties = [mapper.relationships[name] for name in self.relations]
+
+    def _unloaded(self) -> tuple[str, ...]:
+        """Columns that a load of all would have brought: they come when one of them is asked for."""
+        by_themselves = [
+            each.key
+            for each in self.mapper.column_attrs
+            if each.deferred or ("query_expression", True) in each.strategy_key
+        ]
+        return tuple(each.key for each in self.mapper.column_attrs if each.key not in {*self.columns, *by_themselves})
+
+    @cached_property
+    def targets(self) -> tuple[type, ...]:
+        """The classes to which the relations lead."""
+        return tuple(each.mapper.class_ for each in self._properties)
+
+    def is_many(self, place: int) -> bool:
+        """Whether the relation at this place has a collection."""
+        return bool(self._properties[place].uselist)
+
+    def led_to(self, entity: Any, place: int) -> list[Any] | Any | None:
+        """The entities of a loaded relation, or the one, or None."""
+        value = entity.__dict__[self.relations[place]]
+        if not self.is_many(place):
+            return value
+        return list(value.values()) if isinstance(value, dict) else list(value)
+
+    def placed(self, rows: Iterable[Sequence[Any]], session: Session) -> tuple[list[Any], list[Any]]:
+        """The session's entities for these rows; and those of them that are new in it.
+
+        Raises:
+            NoProfile: the session holds an entity of another class under such a key.
+        """
+        return self._place(rows, session, self._complete)
+
+    def _complete(self, entity: Any, row: Sequence[Any]) -> None:
+        """Give it what it has not loaded, or what has expired."""
+        if not isinstance(entity, self.cls):
+            raise NoProfile(f"the session holds a {type(entity).__qualname__} in its place")
+        state: InstanceState[Any] = instance_state(entity)
+        have, changed = state.dict, state.committed_state
+        names: list[str] = []
+        for name, value in zip(self.columns, row, strict=True):
+            if name in have or name in changed:
+                continue
+            if name in state.manager:
+                set_committed_value(entity, name, value)
+                names.append(name)
+            else:
+                have[name] = value
+        if names:
+            tell_refreshed(entity, names)
+
+    def tell_loaded(self, session: Session, fresh: Iterable[Any]) -> None:
+        """Call who listens to loads, once they are complete."""
+        tell_loaded(session, self.mapper, fresh)
+
+    def link(self, place: int, entities: Sequence[Any], led_to: Iterable[Any]) -> None:
+        """Let the relation at this place lead each entity to another one, or None, or to several."""
+        name = self.relations[place]
+        if self.is_many(place):
+            for entity, several in zip(entities, led_to, strict=True):
+                if name not in entity.__dict__:
+                    set_committed_value(entity, name, several)
+            return
+        for entity, one in zip(entities, led_to, strict=True):
+            entity.__dict__.setdefault(name, one)
+
+
+_profiles: dict[tuple[type, tuple[str, ...]], Profile] = {}
+
+
+def profile_of(entity: Any) -> Profile:
+    """What is loaded of an entity.
+
+    Raises:
+        NoProfile: it is not in a session, or not stored yet, or not all of its primary key is loaded.
+    """
+    state: InstanceState[Any] = instance_state(entity)
+    if not state.persistent:
+        raise NoProfile("it is not of a session and stored: return what a query of this session gave")
+    if state.identity_token is not None:
+        raise NoProfile("it is of one shard of several: return values")
+    loaded = tuple(state.dict)
+    profile = _profiles.get((type(entity), loaded))
+    if profile is None:
+        if len(_profiles) >= MAX_PROFILES:
+            _profiles.clear()
+        profile = _profiles[type(entity), loaded] = _profile(state, loaded)
+    return profile
+
+
+def _profile(state: InstanceState[Any], loaded: Sequence[str]) -> Profile:
+    mapper = state.mapper
+    columns, relations = [], []
+    for name in loaded:
+        attribute = mapper.attrs.get(name)
+        if isinstance(attribute, RelationshipProperty):
+            relations.append(name)
+        elif name in mapper.column_attrs:
+            columns.append(name)
+        elif attribute is None and not name.startswith("_") and name not in vars_of(type(state.obj())):
+            columns.append(name)  # what somebody has put there
+    return Profile(mapper.class_, columns, relations)
+
+
+def vars_of(cls: type) -> frozenset[str]:
+    """The names that a class itself gives a meaning, such as cached properties."""
+    return frozenset(name for base in cls.__mro__ for name in vars(base))
+
+
+def layout_of(cls: type) -> str:
+    """The columns of a mapped class and their types, as text that changes when they do."""
+    mapper: Mapper[Any] = class_mapper(cls)
+    columns = [f"{each.key}:{_ADDRESS.sub('', repr(each.columns[0].type))}" for each in mapper.column_attrs]
+    return f"{cls.__module__}:{cls.__qualname__}({','.join(columns)})"
+
+
+def is_entity_class(cls: type) -> bool:
+    """Whether it is mapped."""
+    return isinstance(inspect(cls, raiseerr=False), Mapper)
+
+
+def _taker(names: Sequence[str]) -> Callable[[Any], Sequence[Any]]:
+    if len(names) == 1:
+        name = names[0]
+        return lambda entity: (entity.__dict__[name],)
+    get = itemgetter(*names)
+    return lambda entity: get(entity.__dict__)
+
+
+def reached_from(classes: Iterable[type]) -> list[type]:
+    """The mapped classes among `classes`, what relations lead to from there, and all that inherit from these."""
+    found: dict[type, None] = {}
+    ahead = [cls for cls in classes if is_entity_class(cls)]
+    while ahead:
+        cls = ahead.pop()
+        if cls not in found:
+            found[cls] = None
+            mapper: Mapper[Any] = class_mapper(cls)
+            ahead += [each.mapper.class_ for each in mapper.relationships]
+            ahead += [each.class_ for each in mapper.self_and_descendants]
+    return list(found)
+
+
+def types_in_columns(classes: Iterable[type]) -> list[type]:
+    """The classes of values in their columns, as far as the columns' types say so; one of each name."""
+    found: dict[str, type] = {}
+    for cls in classes:
+        mapper: Mapper[Any] = class_mapper(cls)
+        for column in mapper.columns:
+            with suppress(NotImplementedError):
+                kind = column.type.python_type
+                found[f"{kind.__module__}:{kind.__qualname__}"] = kind
+    return list(found.values())
