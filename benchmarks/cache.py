@@ -24,6 +24,7 @@ from dogpile.cache import make_region
 from sqlalchemy import Engine, create_engine, func, update
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
+from benchmarks.entities import entities_into_a_session
 from benchmarks.near import hits_in_the_process
 from benchmarks.rounds import Contender, Figure, measure, show
 from perfkit import Cache, Policy
@@ -46,10 +47,11 @@ class Bin(Base):
 
 
 def run(*, quick: bool) -> dict[str, Any]:
-    """Print and return the tables `hits`, `near` and `commits`."""
+    """Print and return the tables `hits`, `near`, `commits` and `entities`."""
     rounds = 3 if quick else 15
     with ExitStack() as stack:
         up = stack.enter_context(services.running())
+        database = (up.postgres_url or "").replace("postgresql:", "postgresql+psycopg:")
         engine = create_engine("sqlite://")
         Base.metadata.create_all(engine)
         url = up.redis_url
@@ -57,10 +59,13 @@ def run(*, quick: bool) -> dict[str, Any]:
             print("No Redis to be had: only memory is measured.", file=sys.stderr)
         hits = show("A hit: a dict of 22 values", _hits(engine, url, rounds))
         near = show("A hit that asks nobody, under a lease", hits_in_the_process(engine, url, rounds))
+        entities: dict[str, Any] = {}
         commits = show("A commit of one changed row, SQLite in memory", _commits("sqlite://", url, rounds))
         if up.postgres_url is not None:
-            database = up.postgres_url.replace("postgresql:", "postgresql+psycopg:")
             commits += show("A commit of one changed row, PostgreSQL", _commits(database, url, rounds))
+        if up.postgres_url is not None and url is not None:
+            for count, figures in entities_into_a_session(database, url, rounds).items():
+                entities[str(count)] = show(f"{count:,} entities with their relations, into a session", figures)
         trips = _round_trips(engine, url) if url is not None else {}
         bumps = [_bump(engine, to, 2_000 if quick else 100_000) for to in ("memory://", url) if to is not None]
         engine.dispose()
@@ -71,7 +76,7 @@ def run(*, quick: bool) -> dict[str, Any]:
         )
     for what, commands in trips.items():
         print(f"{what}: {commands} to Redis")
-    return {"hits": hits, "near": near, "commits": commits, "bumps": bumps, "round_trips": trips}
+    return {"hits": hits, "near": near, "commits": commits, "entities": entities, "bumps": bumps, "round_trips": trips}
 
 
 def _round_trips(engine: Engine, url: str) -> dict[str, str]:

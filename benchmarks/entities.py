@@ -11,7 +11,7 @@ import pickle
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import msgpack
 import redis
@@ -125,7 +125,7 @@ def _measured(
     with Session(engine) as session:
         routes = loaded(session)
         client.set("pickles", pickle.dumps(list(routes)))
-        client.set("values", msgpack.packb(_values(routes)))
+        client.set("values", msgpack.packb(_values(routes), datetime=True))
         frozen: FrozenResult[Any] = session.execute(query(count)).freeze()
         client.set("frozen", pickle.dumps(frozen))
         cached(session, count)
@@ -140,23 +140,24 @@ def _measured(
 
         return once
 
+    def read(name: str) -> bytes:
+        return cast(bytes, client.get(name))
+
     def thawed(session: Session) -> Any:
-        kept = pickle.loads(client.get("frozen"))  # type: ignore[arg-type]  # noqa: S301
-        return merge_frozen_result(session, query(count), kept, load=False)().scalars().all()
+        kept = pickle.loads(read("frozen"))  # noqa: S301
+        merge: Callable[..., Any] = merge_frozen_result
+        return merge(session, query(count), kept, load=False)().scalars().all()
 
     calls = 40 if count < 100 else 4
-    contenders = [
-        Contender(name=DATABASE, floor=DATABASE, once=in_session(loaded), calls=calls),
-        Contender(
-            name=FLOOR, floor=FLOOR, once=lambda: msgpack.unpackb(client.get("values"), timestamp=3), calls=calls
-        ),
-        Contender(name="perfkit", floor=DATABASE, once=in_session(lambda s: cached(s, count)), calls=calls),
-        Contender(name="perfkit, by GET", floor=FLOOR, once=in_session(lambda s: cached(s, count)), calls=calls),
-        Contender(
-            name="pickles, detached", floor=DATABASE, once=lambda: pickle.loads(client.get("pickles")), calls=calls
-        ),  # type: ignore[arg-type]  # noqa: S301
-        Contender(name="FrozenResult, pickled", floor=DATABASE, once=in_session(thawed), calls=calls),
+    ways: list[tuple[str, str, Callable[[], Any]]] = [
+        (DATABASE, DATABASE, in_session(loaded)),
+        (FLOOR, FLOOR, lambda: msgpack.unpackb(read("values"), timestamp=3)),
+        ("perfkit", DATABASE, in_session(lambda session: cached(session, count))),
+        ("perfkit, by GET", FLOOR, in_session(lambda session: cached(session, count))),
+        ("pickles, detached", DATABASE, lambda: pickle.loads(read("pickles"))),  # noqa: S301
+        ("FrozenResult, pickled", DATABASE, in_session(thawed)),
     ]
+    contenders = [Contender(name=name, floor=floor, once=once, calls=calls) for name, floor, once in ways]
     return measure(contenders, rounds=rounds)
 
 
@@ -164,18 +165,15 @@ def _values(routes: Sequence[Route]) -> list[Any]:
     """The same as plain values, as one would keep them by hand."""
 
     def of(entity: Any) -> dict[str, Any]:
-        found = {}
-        for name, value in vars(entity).items():
-            if isinstance(value, datetime):
-                found[name] = value.replace(tzinfo=UTC)
-            elif isinstance(value, Decimal):
-                found[name] = str(value)
-            elif name == "stops":
-                found[name] = [of(each) for each in value]
-            elif name == "bin":
-                found[name] = of(value)
-            elif not name.startswith("_"):
-                found[name] = value
-        return found
+        return {name: plain(value) for name, value in vars(entity).items() if not name.startswith("_")}
 
-    return msgpack.unpackb(msgpack.packb([of(each) for each in routes], datetime=True), timestamp=0)  # type: ignore[no-any-return]
+    def plain(value: Any) -> Any:
+        if isinstance(value, list):
+            return list(map(plain, value))
+        if isinstance(value, Base):
+            return of(value)
+        if isinstance(value, datetime):
+            return value.replace(tzinfo=UTC)
+        return str(value) if isinstance(value, Decimal) else value
+
+    return list(map(of, routes))

@@ -16,6 +16,7 @@ from sqlalchemy import Result, Row, RowMapping, ScalarResult
 from perfkit.codec.forms import Form
 from perfkit.codec.shapes import is_mapped, is_namedtuple, is_pydantic
 from perfkit.errors import Unpackable
+from perfkit.sqla.entities import relation_of
 
 ENTITY = (
     "It belongs to its session and may load more from it: return its values, "
@@ -67,6 +68,9 @@ def advice_for(value: object) -> str:
     cls = type(value)
     if is_mapped(cls):
         return ENTITY
+    relation = relation_of(value)
+    if relation is not None:
+        return f"It is the relation {relation}, which its entity loads: return list(…) of it, or values."
     if isinstance(value, enum.Enum) or dataclasses.is_dataclass(cls) or is_pydantic(cls) or is_namedtuple(cls):
         return _DECLARE
     for known, advice in _ADVICE.items():

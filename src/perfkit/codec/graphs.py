@@ -2,7 +2,7 @@
 
     [ [[stamp, columns, relations, numbers, values, links], …], root ]
 
-One batch for each profile (sqla/entities.py), its values column by column, so that C does most of the work. An entity
+One batch for each extent (sqla/entities.py), its values column by column, so that C does most of the work. An entity
 has one number wherever it stands; links are numbers, so relations may lead in circles. `root` is what the codec makes
 of any value, entities being ext types that hold a number, or several.
 
@@ -31,7 +31,7 @@ from perfkit.codec.layout import ENTITY_REF, ENTITY_REFS
 from perfkit.codec.reading import read
 from perfkit.codec.scalars import NATIVE, ext
 from perfkit.errors import Unreadable
-from perfkit.sqla.entities import NoProfile, Profile, is_entity_class, layout_of, profile_of
+from perfkit.sqla.entities import Extent, NoExtent, extent_of, is_entity_class, layout_of
 from perfkit.sqla.private import mapped_classes
 
 MAX_ENTITIES = 2**24
@@ -71,7 +71,7 @@ class Stamps(dict[bytes, type]):
 
 _stamps = Stamps()
 _names: dict[type, bytes] = {}
-_profiles: dict[tuple[bytes, tuple[str, ...], tuple[str, ...]], Profile] = {}
+_extents: dict[tuple[bytes, tuple[str, ...], tuple[str, ...]], Extent] = {}
 
 
 def stamp_of(cls: type) -> bytes:
@@ -83,15 +83,15 @@ def stamp_of(cls: type) -> bytes:
 
 
 class _Members:
-    """The entities of one profile that were met, and their numbers."""
+    """The entities of one extent that were met, and their numbers."""
 
-    __slots__ = ("entities", "linked", "numbers", "profile")
+    __slots__ = ("entities", "extent", "linked", "numbers")
 
-    def __init__(self, profile: Profile) -> None:
-        self.profile = profile
+    def __init__(self, extent: Extent) -> None:
+        self.extent = extent
         self.entities: list[Any] = []
         self.numbers: list[int] = []
-        self.linked: list[list[Any]] = [[] for _ in profile.relations]
+        self.linked: list[list[Any]] = [[] for _ in extent.relations]
 
 
 class Census:
@@ -140,16 +140,16 @@ class Census:
 
     def _describe(self, entity: Any, number: int) -> None:
         try:
-            profile = profile_of(entity)
-        except NoProfile as trouble:
+            extent = extent_of(entity)
+        except NoExtent as trouble:
             raise Stuck(entity, str(trouble)) from None
-        members = self._batches.get(id(profile))
+        members = self._batches.get(id(extent))
         if members is None:
-            members = self._batches[id(profile)] = _Members(profile)
+            members = self._batches[id(extent)] = _Members(extent)
         members.entities.append(entity)
         members.numbers.append(number)
         for place, linked in enumerate(members.linked):
-            led_to = profile.led_to(entity, place)
+            led_to = extent.led_to(entity, place)
             if type(led_to) is list:
                 linked.append(list(map(self._number, led_to)))
             else:
@@ -157,11 +157,11 @@ class Census:
 
 
 def _batch(members: _Members, pack: Callable[[object], bytes]) -> list[object]:
-    profile, entities = members.profile, members.entities
-    rows = list(map(profile.take, entities))
-    values = [_column(name, entities, list(column), pack) for name, column in _columns(profile.columns, rows)]
+    extent, entities = members.extent, members.entities
+    rows = list(map(extent.take, entities))
+    values = [_column(name, entities, list(column), pack) for name, column in _columns(extent.columns, rows)]
     numbers = struct.pack(f">{len(members.numbers)}I", *members.numbers)
-    return [stamp_of(profile.cls), profile.columns, profile.relations, numbers, values, members.linked]
+    return [stamp_of(extent.cls), extent.columns, extent.relations, numbers, values, members.linked]
 
 
 def _columns(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> Iterable[tuple[str, Sequence[Any]]]:
@@ -185,8 +185,9 @@ def _column(name: str, entities: list[Any], column: list[Any], pack: Callable[[o
     except Stuck as stuck:
         place = next((place for place, value in enumerate(column) if value is stuck.value), None)
         holder = entities[0] if place is None else entities[place]
-        advice = stuck.advice or f"its {name} is a {type(stuck.value).__qualname__}, which no codec knows: defer it"
-        raise Stuck(holder, f"{name}: {advice}" if stuck.advice else advice) from None
+        kind = type(stuck.value).__qualname__
+        advice = stuck.advice or "no codec knows that: defer() it, or return values"
+        raise Stuck(holder, f"its {name} is of type {kind}; {advice}") from None
 
 
 def _unwrapped(value: Any) -> Any:
@@ -201,12 +202,12 @@ def _unwrapped(value: Any) -> Any:
 
 
 class _Batch:
-    """What was read of the entities of one profile."""
+    """What was read of the entities of one extent."""
 
-    __slots__ = ("linked", "numbers", "profile", "rows")
+    __slots__ = ("extent", "linked", "numbers", "rows")
 
-    def __init__(self, profile: Profile, numbers: Sequence[int], rows: list[tuple[Any, ...]], linked: list[Any]):
-        self.profile, self.numbers, self.rows, self.linked = profile, numbers, rows, linked
+    def __init__(self, extent: Extent, numbers: Sequence[int], rows: list[tuple[Any, ...]], linked: list[Any]):
+        self.extent, self.numbers, self.rows, self.linked = extent, numbers, rows, linked
 
 
 class Graph:
@@ -228,22 +229,22 @@ class Graph:
         placed: list[tuple[list[Any], list[Any]]] = []
         try:
             for batch in self._batches:
-                made, fresh = batch.profile.placed(batch.rows, session)
+                made, fresh = batch.extent.placed(batch.rows, session)
                 placed.append((made, fresh))
                 for number, entity in zip(batch.numbers, made, strict=True):
                     entities[number] = entity
             for batch, (holders, _) in zip(self._batches, placed, strict=True):
                 for place, linked in enumerate(batch.linked):
-                    if batch.profile.is_many(place):
+                    if batch.extent.is_many(place):
                         led_to: Iterable[Any] = [list(map(get, several)) for several in linked]
                     else:
                         led_to = [None if number is None else entities[number] for number in linked]
-                    batch.profile.link(place, holders, led_to)
-        except NoProfile as trouble:
-            raise Unreadable(str(trouble)) from trouble
+                    batch.extent.link(place, holders, led_to)
+        except Exception as strange:
+            raise Unreadable(f"entities that cannot be put together: {strange}") from strange
         value = self._root(entities)
         for batch, (_, fresh) in zip(self._batches, placed, strict=True):
-            batch.profile.tell_loaded(session, fresh)
+            batch.extent.tell_loaded(session, fresh)
         return value
 
     def plainly(self) -> tuple[object, dict[object, object]]:
@@ -251,13 +252,13 @@ class Graph:
         names: list[Any] = [None] * self._count
         for batch in self._batches:
             for number, row in zip(batch.numbers, batch.rows, strict=True):
-                names[number] = (batch.profile.cls.__qualname__, *batch.profile.identity(row))
+                names[number] = (batch.extent.cls.__qualname__, *batch.extent.identity(row))
         known: dict[object, object] = {}
         for batch in self._batches:
-            profile = batch.profile
+            extent = batch.extent
             for place, (number, row) in enumerate(zip(batch.numbers, batch.rows, strict=True)):
                 links = [_named(linked[place], names) for linked in batch.linked]
-                known[names[number]] = dict(zip((*profile.columns, *profile.relations), (*row, *links), strict=True))
+                known[names[number]] = dict(zip((*extent.columns, *extent.relations), (*row, *links), strict=True))
         return self._root(names), known
 
 
@@ -282,10 +283,10 @@ def graph_of(raw: memoryview, unpack: Callable[[bytes], object], rooted: Callabl
     classes: list[Any] = [None] * count
     for batch in batches:
         for number in batch.numbers:
-            classes[number] = batch.profile.cls
+            classes[number] = batch.extent.cls
     for batch in batches:
         for place, linked in enumerate(batch.linked):
-            _check_links(batch.profile, place, linked, classes)
+            _check_links(batch.extent, place, linked, classes)
     return Graph(batches, count, lambda entities: rooted(root, entities))
 
 
@@ -294,25 +295,20 @@ def _read_batch(
 ) -> _Batch:
     stamp, columns, relations, packed_numbers, values, linked = described
     key = (stamp, tuple(columns), tuple(relations))
-    profile = _profiles.get(key)
-    if profile is None:
-        cls = _stamps[stamp]
-        profile = Profile(cls, key[1], key[2])
-        if len(set(key[1] + key[2])) != len(key[1] + key[2]) or any(
-            type(name) is not str or name.startswith("_") for name in key[1] + key[2]
-        ):
-            raise ValueError("attributes that are none")
-        if len(_profiles) >= 10_000:
-            _profiles.clear()
-        _profiles[key] = profile
+    extent = _extents.get(key)
+    if extent is None:
+        extent = Extent(_stamps[stamp], key[1], key[2])
+        if len(_extents) >= 10_000:
+            _extents.clear()
+        _extents[key] = extent
     numbers = struct.unpack(f">{len(packed_numbers) // 4}I", packed_numbers)
     read_columns = [_read_column(each, unpack) for each in values]
-    if len(read_columns) != len(profile.columns) or len(linked) != len(profile.relations):
+    if len(read_columns) != len(extent.columns) or len(linked) != len(extent.relations):
         raise ValueError("values that do not fit their attributes")
     rows = list(zip(*read_columns, strict=True))
     if len(rows) != len(numbers) or any(len(each) != len(numbers) for each in linked):
         raise ValueError("entities without values")
-    return _Batch(profile, numbers, rows, linked)
+    return _Batch(extent, numbers, rows, linked)
 
 
 def _read_column(described: tuple[int, Any], unpack: Callable[[bytes], object]) -> Sequence[Any]:
@@ -327,10 +323,10 @@ def _read_column(described: tuple[int, Any], unpack: Callable[[bytes], object]) 
     return list(map(make, column))
 
 
-def _check_links(profile: Profile, place: int, linked: list[Any], classes: Sequence[type]) -> None:
+def _check_links(extent: Extent, place: int, linked: list[Any], classes: Sequence[type]) -> None:
     """Raises: ValueError: one leads to an entity that is not there, or of another class than its relation's."""
-    target = profile.targets[place]
-    if profile.is_many(place):
+    target = extent.targets[place]
+    if extent.is_many(place):
         if {type(each) for each in linked} - {list}:
             raise ValueError("a collection that is none")
         numbers = {number for each in linked for number in each}

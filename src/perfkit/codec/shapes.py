@@ -163,12 +163,12 @@ def _definition(found: Any) -> str | None:
         return f"{found.__name__}={'|'.join(map(_text, _parts(found)))}"
     if not isinstance(found, type):
         return None
+    if is_entity_class(found):
+        return layout_of(found)
     if issubclass(found, enum.Enum):
         inside = [f"{name}{_value_text(member)}" for name, member in found.__members__.items()]
     elif _is_record(found) or typing.is_typeddict(found):
         inside = [f"{name}:{_text(kind)}" for name, kind in _fields(found).items()]
-    elif is_entity_class(found):
-        return layout_of(found)
     else:
         return None
     return f"{name_of(found)}({','.join(inside)})"

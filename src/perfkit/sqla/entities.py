@@ -1,9 +1,9 @@
 """Entities taken apart and put together again, in another session and without SQL.
 
-A *profile* is what is loaded of the entities of one mapped class: the columns, and the relations. Of its entities a
+An *extent* is what is loaded of the entities of one mapped class: the columns, and the relations. Of its entities a
 row is kept, and for each relation whom it leads to. Putting one together is what a load of the session would do with
 such a row: an entity that the session holds is left as it is, except for what it has not loaded yet; any other is made
-without calling `__init__`, and joins the identity map. What is not in the profile is loaded when it is asked for.
+without calling `__init__`, and joins the identity map. What is not in the extent is loaded when it is asked for.
 """
 
 from __future__ import annotations
@@ -16,31 +16,45 @@ from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import inspect
-from sqlalchemy.orm import InstanceState, Mapper, RelationshipProperty, Session, class_mapper
+from sqlalchemy.orm import (
+    AppenderQuery,
+    InstanceState,
+    Mapper,
+    RelationshipProperty,
+    Session,
+    WriteOnlyCollection,
+    class_mapper,
+    collections,
+)
 from sqlalchemy.orm.attributes import instance_state, set_committed_value
 
 from perfkit.sqla.private import placer, tell_loaded, tell_refreshed
 
-MAX_PROFILES = 10_000
+_INSTRUMENTED = (collections.InstrumentedList, collections.InstrumentedSet, collections.InstrumentedDict)
+MAX_EXTENTS = 10_000
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # of a function that a type was made with; another one in every process
 
 
-class NoProfile(Exception):
+class NoExtent(Exception):
     """An entity that cannot be put together elsewhere; the argument says why."""
 
 
-class Profile:
+class Extent:
     """What is loaded of the entities of one class, and how one is put together from that."""
 
     def __init__(self, cls: type, columns: Sequence[str], relations: Sequence[str]) -> None:
-        """Raises: NoProfile."""
+        """Raises: NoExtent: its primary key is not loaded, or a name is none of an attribute that has a value."""
         mapper: Mapper[Any] = class_mapper(cls)
         self.cls, self.mapper = cls, mapper
         self.columns, self.relations = tuple(columns), tuple(relations)
+        strange = [name for name in self.columns if name not in mapper.column_attrs and not _is_extra(name, mapper)]
+        strange += [name for name in self.relations if name not in mapper.relationships]
+        if strange or len({*self.columns, *self.relations}) != len(self.columns) + len(self.relations):
+            raise NoExtent(f"{strange or 'some'} of its attributes are none, or there twice")
         names = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
         missing = [name for name in names if name not in self.columns]
         if missing:
-            raise NoProfile(f"{', '.join(missing)} of its primary key is not loaded")
+            raise NoExtent(f"{', '.join(missing)} of its primary key is not loaded")
         places = [self.columns.index(name) for name in names]
         self._place = placer(mapper, self.columns, places, self._unloaded())
         self.identity: Callable[[Sequence[Any]], tuple[Any, ...]] = (
@@ -78,14 +92,14 @@ class Profile:
         """The session's entities for these rows; and those of them that are new in it.
 
         Raises:
-            NoProfile: the session holds an entity of another class under such a key.
+            NoExtent: the session holds an entity of another class under such a key.
         """
         return self._place(rows, session, self._complete)
 
     def _complete(self, entity: Any, row: Sequence[Any]) -> None:
         """Give it what it has not loaded, or what has expired."""
         if not isinstance(entity, self.cls):
-            raise NoProfile(f"the session holds a {type(entity).__qualname__} in its place")
+            raise NoExtent(f"the session holds a {type(entity).__qualname__} in its place")
         state: InstanceState[Any] = instance_state(entity)
         have, changed = state.dict, state.committed_state
         names: list[str] = []
@@ -116,46 +130,57 @@ class Profile:
             entity.__dict__.setdefault(name, one)
 
 
-_profiles: dict[tuple[type, tuple[str, ...]], Profile] = {}
+_extents: dict[tuple[type, tuple[str, ...]], Extent] = {}
 
 
-def profile_of(entity: Any) -> Profile:
+def extent_of(entity: Any) -> Extent:
     """What is loaded of an entity.
 
     Raises:
-        NoProfile: it is not in a session, or not stored yet, or not all of its primary key is loaded.
+        NoExtent: it is not in a session, or not stored yet, or not all of its primary key is loaded.
     """
     state: InstanceState[Any] = instance_state(entity)
     if not state.persistent:
-        raise NoProfile("it is not of a session and stored: return what a query of this session gave")
+        raise NoExtent("it is not of a session and stored: return what a query of this session gave")
     if state.identity_token is not None:
-        raise NoProfile("it is of one shard of several: return values")
+        raise NoExtent("it is of one shard of several: return values")
     loaded = tuple(state.dict)
-    profile = _profiles.get((type(entity), loaded))
-    if profile is None:
-        if len(_profiles) >= MAX_PROFILES:
-            _profiles.clear()
-        profile = _profiles[type(entity), loaded] = _profile(state, loaded)
-    return profile
+    extent = _extents.get((type(entity), loaded))
+    if extent is None:
+        if len(_extents) >= MAX_EXTENTS:
+            _extents.clear()
+        extent = _extents[type(entity), loaded] = _extent(state, loaded)
+    return extent
 
 
-def _profile(state: InstanceState[Any], loaded: Sequence[str]) -> Profile:
+def _extent(state: InstanceState[Any], loaded: Sequence[str]) -> Extent:
     mapper = state.mapper
     columns, relations = [], []
     for name in loaded:
         attribute = mapper.attrs.get(name)
         if isinstance(attribute, RelationshipProperty):
             relations.append(name)
-        elif name in mapper.column_attrs:
+        elif name in mapper.column_attrs or _is_extra(name, mapper):
             columns.append(name)
-        elif attribute is None and not name.startswith("_") and name not in vars_of(type(state.obj())):
-            columns.append(name)  # what somebody has put there
-    return Profile(mapper.class_, columns, relations)
+    return Extent(mapper.class_, columns, relations)
 
 
-def vars_of(cls: type) -> frozenset[str]:
-    """The names that a class itself gives a meaning, such as cached properties."""
-    return frozenset(name for base in cls.__mro__ for name in vars(base))
+def _is_extra(name: object, mapper: Mapper[Any]) -> bool:
+    """Whether it is one that somebody has put there, to which the class gives no meaning of its own."""
+    if not isinstance(name, str) or name.startswith("_") or name in mapper.attrs:
+        return False
+    return not any(name in vars(base) for base in mapper.class_.__mro__)
+
+
+def relation_of(value: object) -> str | None:
+    """`Depot.trucks` for what the attribute of that name gives, a collection or a query; None for anything else."""
+    if isinstance(value, AppenderQuery | WriteOnlyCollection):
+        attribute: Any = value.attr
+        return f"{attribute.class_.__name__}.{attribute.key}"
+    adapter: Any = getattr(value, "_sa_adapter", None)
+    if isinstance(value, _INSTRUMENTED) and adapter is not None:
+        return f"{adapter.owner_state.class_.__name__}.{adapter.attr.key}"
+    return None
 
 
 def layout_of(cls: type) -> str:
