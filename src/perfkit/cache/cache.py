@@ -24,6 +24,7 @@ from perfkit.cache.explain import Explanation, Peeked, explained, peeked
 from perfkit.cache.found import FoundRows
 from perfkit.cache.guard import Guard
 from perfkit.cache.keys import digest
+from perfkit.cache.lookup import Lookup
 from perfkit.cache.memory import MemoryStore
 from perfkit.cache.near import ATTENTION
 from perfkit.cache.older import OlderAnswer, noting_older
@@ -52,6 +53,8 @@ from perfkit.wire.wires import TIMEOUT_S, Wires, open_wires
 P = ParamSpec("P")
 R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
+E = TypeVar("E")
+K = TypeVar("K")
 
 AnySession = Session | AsyncSession | scoped_session[Any] | async_scoped_session[Any] | Connection | AsyncConnection
 
@@ -110,6 +113,15 @@ async def _nothing() -> None:
     return None
 
 
+async def _at_once(value: E) -> E:
+    return value
+
+
+async def _by_identity(step: Awaitable[dict[tuple[Any, ...], Any]], keys: Mapping[K, tuple[Any, ...]]) -> dict[K, Any]:
+    found = await step
+    return {identity: found[key] for identity, key in keys.items() if key in found}
+
+
 class Cache:
     """Remembers what functions read from the database, until a commit changes it.
 
@@ -135,6 +147,7 @@ class Cache:
         self._reads: dict[str, Sequence[str]] = {}
         self._unwatch: dict[Dialect, list[Callable[[], None]]] = {}
         self._wires: Wires | None = None
+        self._lookups: dict[tuple[type, bool], Lookup] = {}
         self._announcer = Announcer(self._writer, self._count_commit, self._runtime.bumps)
 
     # ---- declaring
@@ -338,6 +351,65 @@ class Cache:
     async def aping(self) -> None:
         """`ping` for async code."""
         await self._store(suspending=True).read([self._runtime.namespace.encode()])
+
+    # ---- entities by their keys
+
+    @overload
+    def get(
+        self, session: AsyncSession | async_scoped_session[Any], model: type[E], identity: Any
+    ) -> Awaitable[E | None]: ...
+    @overload
+    def get(self, session: Session | scoped_session[Any], model: type[E], identity: Any) -> E | None: ...
+    def get(self, session: Any, model: type[Any], identity: Any) -> Any:
+        """The entity with this primary key, as `session.get` gives it, from the cache. Await it with an async session.
+
+        `identity` is the key: a tuple if it has several columns, or a dict by the names of its attributes.
+
+        >>> cache.get(session, Bin, 7)  # doctest: +SKIP
+
+        Raises:
+            CacheDeclarationError: `model` is not mapped, or the key has another number of columns.
+        """
+        lookup = self._lookup(session, model)
+        key = lookup.key_of(identity)
+        entity = lookup.held(session, key)
+        if entity is None:
+            return lookup.get(session, *key)
+        return _at_once(entity) if isinstance(session, AsyncSession | async_scoped_session) else entity
+
+    @overload
+    def get_many(
+        self, session: AsyncSession | async_scoped_session[Any], model: type[E], identities: Iterable[K]
+    ) -> Awaitable[dict[K, E]]: ...
+    @overload
+    def get_many(
+        self, session: Session | scoped_session[Any], model: type[E], identities: Iterable[K]
+    ) -> dict[K, E]: ...
+    def get_many(self, session: Any, model: type[Any], identities: Iterable[Any]) -> Any:
+        """The entities with these primary keys, by key and in that order; those that there are not are left out.
+
+        One round trip finds what is kept, and one statement loads what is not. Nothing is served but current results,
+        whatever the policy allows. Await it with an async session.
+
+        Raises:
+            CacheDeclarationError: as `get`.
+        """
+        lookup = self._lookup(session, model)
+        keys = {identity: lookup.key_of(identity) for identity in identities}
+        step = _by_identity(lookup.many(session, keys.values()), keys)
+        return step if isinstance(session, AsyncSession | async_scoped_session) else run_now(step)
+
+    def _lookup(self, session: Any, model: type) -> Lookup:
+        suspends = isinstance(session, AsyncSession | async_scoped_session)
+        lookup = self._lookups.get((model, suspends))
+        if lookup is None:
+
+            def declare(function: Callable[..., Any], tags: Sequence[str]) -> tuple[Callable[..., Any], Declared]:
+                wrapper = self.query(tags=tags)(function)
+                return wrapper, self._declared[-1]
+
+            lookup = self._lookups[model, suspends] = Lookup(model, declare, suspends=suspends)
+        return lookup
 
     # ---- what one can do with a cached function
 

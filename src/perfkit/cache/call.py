@@ -73,6 +73,7 @@ class Call:
         manner: Manner = "read",
         *,
         explains: bool = False,
+        observation: Observation | None = None,
     ) -> None:
         self.proof = proof
         self.declared, self.args, self.kwargs, self._carriers = declared, args, kwargs, carriers
@@ -82,8 +83,8 @@ class Call:
         self.manner = manner
         self._unfit: Reason | None = None
         self._seen: list[Changes] = []
-        self._observation: Observation | None = None
-        if declared.learns or explains:
+        self._observation = observation
+        if observation is None and (declared.learns or explains):
             self._observation = Observation(declared.runtime, declared.reads, carriers, explains=explains)
         if declared.learns:
             question = question._replace(observing=self._observation)
@@ -126,14 +127,14 @@ class Call:
 
     async def asked(self) -> Hit | Filled:
         """What the store has, or else what the function gives."""
-        answer = await read(self.question, self.load, self._may_keep, self.declared.codec, self.ports)
+        answer = await read(self.question, self.load, self.may_keep, self.declared.codec, self.ports)
         if answer.kept is not None:
             self.proof.hold(answer.kept, answer.value)
         return answer
 
     async def refill(self) -> Filled:
         """The same without looking for an entry."""
-        answer = await refill(self.question, self.load, self._may_keep, self.declared.codec, self.ports)
+        answer = await refill(self.question, self.load, self.may_keep, self.declared.codec, self.ports)
         if answer.kept is not None:
             self.proof.hold(answer.kept, answer.value)
         return answer
@@ -192,7 +193,8 @@ class Call:
         why = self._observation.why if self._observation is not None and reason is self._observation.unfit else ""
         return reason, why
 
-    def _may_keep(self, value: Any) -> Reason | None:
+    def may_keep(self, value: Any) -> Reason | None:
+        """After a load: why its result is not one for others."""
         reason = self._unfit_to_keep()
         keep_if = self.declared.keep_if
         if reason is None and keep_if is not None and type(value) is not Raised and not keep_if(value):

@@ -19,7 +19,7 @@ from perfkit.cache.reasons import Reason
 from perfkit.cache.relations import Declared, Unknown
 from perfkit.cache.runtime import Runtime
 from perfkit.errors import StoreDown
-from perfkit.sqla.reads import reads_of
+from perfkit.sqla.reads import Reads, reads_of
 from perfkit.sqla.sessions import Carrier, connections_of, is_snapshot, reads_uncommitted
 from perfkit.sqla.watching import watchers
 from perfkit.waiting import run_now
@@ -115,6 +115,10 @@ class Observation:
                 self.refuse(Reason.OVERTAKEN)
             self._observed[tag] = None
 
+    def concerned(self, reads: Reads, parameters: Mapping[str, Any]) -> Reads:
+        """What of a statement's reads is to be observed."""
+        return reads
+
     def _tags(self, connection: Connection, context: Any, sql: str) -> list[bytes]:
         name = self.runtime.watched.get(connection.dialect)
         if name is None:
@@ -122,8 +126,8 @@ class Observation:
             return []
         if reads_uncommitted(connection):
             self.refuse(Reason.DIRTY_READS)
-        reads = reads_of(context.compiled, sql, connection.dialect.name)
         given = getattr(context, "compiled_parameters", None) or [{}]
+        reads = self.concerned(reads_of(context.compiled, sql, connection.dialect.name), given[0])
         if reads.unreadable:
             self.refuse(Reason.UNKNOWN_READS, reads.unreadable)
             return []

@@ -232,7 +232,7 @@ async def _read(
 ) -> Hit | Filled | None:
     """None: a load of the same has ended since there were `since` landings, so that another look may be a hit."""
     try:
-        await _settle(ports)
+        await settle(ports)
         found = await look(question, ports.store, packing)
         if isinstance(found, Hit):
             return found
@@ -250,7 +250,7 @@ async def _read(
 async def refill(question: Question, load: Load, may_keep: MayKeep, packing: Packing, ports: Ports) -> Filled:
     """`read`, without looking for an entry: loads in any case, and keeps what it loaded."""
     try:
-        await _settle(ports)
+        await settle(ports)
         versions = await _ensure(question.before_load, ports.store)
     except StoreDown as down:
         return Filled(await ports.waiting.call(load), _reason(down))
@@ -469,7 +469,12 @@ class _Unsettled(StoreDown):
     """Some of our own commits are not known to the store."""
 
 
-async def _settle(ports: Ports) -> None:
+async def settle(ports: Ports) -> None:
+    """Tell the store of commits that it does not know of yet.
+
+    Raises:
+        StoreDown
+    """
     if not ports.arrears:
         return
     try:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from importlib.resources import files
 
 from perfkit.cache.cells import fresh, looks_overdue
-from perfkit.cache.store import Seen
+from perfkit.cache.store import Sealed, Seen
 from perfkit.clock import SYSTEM, Clock
 from perfkit.errors import StoreDown
 from perfkit.wire.answers import Answer, Command, NoScript, Parted, Word
@@ -44,6 +44,9 @@ class RedisStore:
 
     async def put(self, key: bytes, entry: bytes, ttl_ms: int) -> None:
         await self._wire.run(Command(key, ("SET", key, entry, "PX", ttl_ms)))
+
+    async def put_all(self, entries: Sequence[Sealed]) -> None:
+        await self._wire.run(*[Command(key, ("SET", key, entry, "PX", ttl_ms)) for key, entry, ttl_ms in entries])
 
     async def mark(self, cells: Keys, writer: bytes, hold_ms: int) -> None:
         await self._each(cells, self._script("mark", lambda group: [writer, hold_ms]))

@@ -48,6 +48,37 @@ class Store(Protocol):
         ...
 
 
+class Sealed(NamedTuple):
+    """An entry on its way to the store."""
+
+    key: bytes
+    entry: bytes
+    ttl_ms: int
+
+
+@runtime_checkable
+class BatchStore(Store, Protocol):
+    """A store that takes several entries at once; others are given them one by one."""
+
+    async def put_all(self, entries: Sequence[Sealed]) -> None:
+        """`put` for each."""
+        ...
+
+
+async def put_all(entries: Sequence[Sealed], store: Store) -> None:
+    """Keep all of these.
+
+    Raises:
+        StoreDown
+    """
+    if isinstance(store, BatchStore):
+        if entries:
+            await store.put_all(entries)
+        return
+    for each in entries:
+        await store.put(*each)
+
+
 @runtime_checkable
 class InstantStore(Store, Protocol):
     """A store that never waits: a hit is answered before a coroutine is made. It is all there is: of one process."""

@@ -16,5 +16,5 @@ from perfkit.codec.shapes import is_listed, is_mapped, shape_of, types_in
 
 __all__ = ["Codec", "Graph", "is_listed", "is_mapped", "shape_of", "types_in"]
 
-for _public in (Codec, Graph, shape_of, types_in):
+for _public in (Codec, Graph, is_listed, is_mapped, shape_of, types_in):
     _public.__module__ = __name__

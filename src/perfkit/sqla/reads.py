@@ -40,8 +40,7 @@ class Use:
         """The values to which the statement restricts `column`; None if it does not, or to too many."""
         for name, bind in self.pins:
             if name == column:
-                value = parameters.get(bind)
-                values = listed(parameters, bind) if value is None or isinstance(value, list | tuple) else [value]
+                values = given(parameters, bind)
                 if 0 < len(values) <= MAX_VALUES:
                     return values
         return None
@@ -68,6 +67,12 @@ class Reads:
         return self.needs_time and any(
             isinstance(value, str) and value.lower() == "now" for given in parameters for value in given.values()
         )
+
+
+def given(parameters: Mapping[str, Any], bind: str) -> list[Any]:
+    """The values of a bind, of which `IN (…)` has many; none if they include NULL."""
+    value = parameters.get(bind)
+    return listed(parameters, bind) if value is None or isinstance(value, list | tuple) else [value]
 
 
 _seen: WeakKeyDictionary[Compiled, Reads] = WeakKeyDictionary()
