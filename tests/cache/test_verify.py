@@ -13,8 +13,8 @@ from sqlalchemy.orm import Session
 
 from perfkit import Policy
 from perfkit.cache import MemoryStore, Reason, only
-from perfkit.cache.cached import declared_by
 from perfkit.cache.call import Call, ask
+from perfkit.cache.decorator import declared_by
 from perfkit.cache.verify import _judge
 from perfkit.clock import SYSTEM
 from perfkit.errors import CacheDeclarationError

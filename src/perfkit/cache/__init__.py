@@ -1,5 +1,7 @@
 """Cached queries that are never stale after a commit."""
 
+from typing import TYPE_CHECKING, Any
+
 from perfkit.cache.cache import Cache as Cache
 from perfkit.cache.cache import CacheStats as CacheStats
 from perfkit.cache.explain import ExplainedTag as ExplainedTag
@@ -20,6 +22,9 @@ from perfkit.cache.tags import only as only
 from perfkit.cache.warm import Warmed as Warmed
 from perfkit.cache.worth import FunctionStats as FunctionStats
 
+if TYPE_CHECKING:
+    from perfkit.cache.statements import cached as cached
+
 __all__ = [
     "Cache",
     "CacheStats",
@@ -38,6 +43,7 @@ __all__ = [
     "Store",
     "TagSource",
     "Warmed",
+    "cached",
     "only",
     "rows",
 ]
@@ -64,3 +70,12 @@ for _public in (
 ):
     _public.__module__ = __name__
 del _public
+
+
+def __getattr__(name: str) -> Any:
+    if name == "cached":  # makes sessions tell of their statements: only for those who want that
+        from perfkit.cache.statements import cached
+
+        cached.__module__ = __name__
+        return cached
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

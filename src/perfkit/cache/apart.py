@@ -41,7 +41,7 @@ def load_apart(call: Call, *, refresh: bool, then: Then | None = None) -> Apart 
     running = background.running(key)
     if running is not None:
         return Apart(running, is_own=False)
-    if in_greenlet() and not call.declared.suspends:
+    if call.declared.stays or (in_greenlet() and not call.declared.suspends):
         return None
     its = _with_spares(call)
     if its is None:

@@ -17,9 +17,9 @@ from sqlalchemy.orm import Session, scoped_session
 
 from perfkit.cache.announce import Announcer
 from perfkit.cache.bumps import line_of_caller
-from perfkit.cache.cached import cached, declared_by, refresh_later, refresh_now
 from perfkit.cache.call import Call, ask
 from perfkit.cache.declared import Declared
+from perfkit.cache.decorator import declared_by, decorated, refresh_later, refresh_now
 from perfkit.cache.explain import Explanation, Peeked, explained, peeked
 from perfkit.cache.found import FoundRows
 from perfkit.cache.guard import Guard
@@ -34,6 +34,7 @@ from perfkit.cache.reasons import Reason
 from perfkit.cache.redis import RedisStore
 from perfkit.cache.relations import Known, declare_conditions, folded
 from perfkit.cache.runtime import Runtime
+from perfkit.cache.served import RunStatement, Statements, serve
 from perfkit.cache.store import Store
 from perfkit.cache.tags import Only, TagSource, cell_key, tags_by_hand
 from perfkit.cache.warm import Warmed, WarmUp
@@ -196,7 +197,7 @@ class Cache:
         policy = own_policy(self._runtime.policy, own)
 
         def decorate(function: F) -> F:
-            wrapper, declared = cached(
+            wrapper, declared = decorated(
                 function,
                 lambda plain: Declared(
                     plain,
@@ -308,6 +309,7 @@ class Cache:
             declared.dependencies.check(known)
         self._metadata = known
         watch_sessions()
+        serve(self, Statements(self._runtime, self._for_statements))
         declare_conditions(known)
         self._reads |= folded(reads, "watch()")
         self._runtime.known = Known(known, self._reads)
@@ -398,6 +400,11 @@ class Cache:
         keys = {identity: lookup.key_of(identity) for identity in identities}
         step = _by_identity(lookup.many(session, keys.values()), keys)
         return step if isinstance(session, AsyncSession | async_scoped_session) else run_now(step)
+
+    def _for_statements(self, run: RunStatement, own: Own) -> RunStatement:
+        function = self.query(entities=True, **own)(run)
+        self._declared[-1].stays = True
+        return function
 
     def _lookup(self, session: Any, model: type) -> Lookup:
         suspends = isinstance(session, AsyncSession | async_scoped_session)

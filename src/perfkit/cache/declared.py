@@ -80,6 +80,7 @@ class Declared:
         self.policy, self.keeping, self.limits = policy, policy.keeping, policy.limits
         self.when, self.keep_if = when, keep_if
         self._entities = entities
+        self.stays = False  # whether its loads can only be made in the session of the caller
         self._version = version
         self._fixed: Named | None = None
         self.warned = self._told_timeless = False

@@ -10,6 +10,11 @@
     in_greenlet         sqlalchemy.util.concurrency           else: False; sync code under `run_sync` blocks
     placer              ClassManager._state_constructor, ._state_setter,
                         IdentityMap._add_unpresent            else: make_transient_to_detached() and Session.add()
+    structure_of        ClauseElement._generate_cache_key     else: None; statements are not cached
+    has_listeners_left  ORMExecuteState._remaining_events     else: True; statements are not cached
+    is_legacy_query     load_options._legacy_uniquing         else: True; statements are not cached
+    wants_unique, require_unique    Result._unique_filter_state    else: a cached result does not ask for `unique()`
+    result_of           SimpleResultMetaData(_create_unique_filters=)    else: `unique()` hashes entities
     tell_loaded         dispatch.load, .refresh, .loaded_as_persistent    else: their listeners are not called
 
 `tests/facts/test_sqlalchemy.py` says of each that it still does what we think.
@@ -19,12 +24,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Dialect, Engine, util
-from sqlalchemy.orm import Mapper, Session, make_transient_to_detached
+from sqlalchemy import Connection, Dialect, Engine, Executable, IteratorResult, Result, util
+from sqlalchemy.engine.result import SimpleResultMetaData
+from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.orm import Mapper, ORMExecuteState, Session, make_transient_to_detached
 from sqlalchemy.orm.attributes import instance_state, set_committed_value
 from sqlalchemy.orm.identity import IdentityMap
 
@@ -216,3 +223,54 @@ def root_engine(engine: Engine) -> Engine:
     while (parent := getattr(root, "_proxied", None)) is not None:
         root = parent
     return root
+
+
+def structure_of(statement: Executable) -> tuple[tuple[Any, ...], tuple[Any, ...]] | None:
+    """What tells a statement from others of another structure, and its values; None if that cannot be known."""
+    make: Any = getattr(statement, "_generate_cache_key", None)
+    found = None if make is None else make()
+    if found is None:
+        return None
+    return found.key, tuple(bind.effective_value for bind in found.bindparams)
+
+
+def has_listeners_left(state: ORMExecuteState) -> bool:
+    """Whether others who listen to `do_orm_execute` are still to be told of this one, and may change it."""
+    left: Any = getattr(state, "_remaining_events", None)
+    return left is None or bool(left())
+
+
+def is_legacy_query(state: ORMExecuteState) -> bool:
+    """Whether a `Query` executes it, which looks into its result for more than rows."""
+    return bool(getattr(state.load_options, "_legacy_uniquing", True))
+
+
+def wants_unique(result: Result[Any]) -> bool:
+    """Whether it refuses to be read before `unique()`, because joined eager loads repeat its entities."""
+    return getattr(result, "_unique_filter_state", None) is not None
+
+
+def result_of(
+    keys: Sequence[str], expressions: Sequence[Any] | None, by_identity: Sequence[bool], rows: Sequence[Any]
+) -> Result[Any]:
+    """Rows as a result, whose columns are found by name and by expression."""
+    extra = None if expressions is None else [(each,) for each in expressions]
+    if any(by_identity):
+        filters = [id if each else None for each in by_identity]
+        with suppress(TypeError):
+            metadata = SimpleResultMetaData(keys, extra, _create_unique_filters=lambda given: filters)
+            return IteratorResult(metadata, iter(rows))
+    return IteratorResult(SimpleResultMetaData(keys, extra), iter(rows))
+
+
+def require_unique(result: Result[Any]) -> None:
+    """Let it refuse to be read before `unique()`, as what it stands for does."""
+
+    def refuse(row: Any) -> None:
+        raise InvalidRequestError(
+            "The unique() method must be invoked on this Result, as it contains results that include joined eager "
+            "loads against collections"
+        )
+
+    if hasattr(result, "_unique_filter_state"):
+        result._unique_filter_state = (set(), refuse)  # noqa: SLF001

@@ -30,10 +30,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 _DECLARED = "__perfkit_declared__"
 
 
-def cached(function: F, make: Callable[[Callable[..., Any]], Declared]) -> tuple[F, Declared]:
+def decorated(function: F, make: Callable[[Callable[..., Any]], Declared]) -> tuple[F, Declared]:
     """`function`, remembered, and what is known of it. A classmethod or staticmethod is cached inside."""
     if isinstance(function, classmethod | staticmethod):
-        inner, declared = cached(function.__func__, make)
+        inner, declared = decorated(function.__func__, make)
         return cast(F, type(function)(inner)), declared
     declared = make(function)
     runtime = declared.runtime
@@ -84,7 +84,7 @@ def _tell_outer(runtime: Runtime, answer: Answer) -> None:
 
 
 def declared_by(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Declared, tuple[Any, ...]]:
-    """What `cached` made of a function, and its arguments with the object it is bound to in front.
+    """What `decorated` made of a function, and its arguments with the object it is bound to in front.
 
     Raises:
         CacheDeclarationError: the function is not cached.

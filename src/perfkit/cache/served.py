@@ -1,0 +1,72 @@
+"""Caches that answer statements, for the sessions whose engines they watch.
+
+What makes a session ask is in `cache.statements`, which is imported only by those who use it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import Dialect
+from sqlalchemy.orm import Session
+
+from perfkit.cache.policy import Own
+from perfkit.cache.runtime import Runtime
+
+Rows = tuple[bool, list[str], list[tuple[Any, ...]]]
+"""Whether the caller has to make them unique, the names of the columns, and what is in them."""
+
+
+class Asked(Protocol):
+    """One execution of a statement, as an argument of a cached function."""
+
+    def cache_identity(self) -> object:
+        """What it asks for."""
+        ...
+
+    def execute(self) -> Rows:
+        """The database's answer, in the session that asks."""
+        ...
+
+
+RunStatement = Callable[[Session, Asked], Rows]
+
+
+class Statements:
+    """What one cache does for statements."""
+
+    def __init__(self, runtime: Runtime, declare: Callable[[RunStatement, Own], RunStatement]) -> None:
+        """`declare` makes a cached function of one that executes statements."""
+        self._runtime, self._declare = runtime, declare
+        self._functions: dict[Hashable, RunStatement] = {}
+
+    def knows(self, dialect: Dialect) -> bool:
+        """Whether the engine with this dialect object is watched."""
+        return dialect in self._runtime.watched
+
+    def execute(self, name: str, own: Own, session: Session, asked: Asked) -> Rows:
+        """What the statement gives, from the cache or from the database; counted under `name`."""
+        key: Hashable = (name, *sorted(own.items()))
+        function = self._functions.get(key)
+        if function is None:
+
+            def execute(session: Session, asked: Asked) -> Rows:
+                return asked.execute()
+
+            execute.__module__, execute.__qualname__ = "cached", name
+            function = self._functions[key] = self._declare(execute, own)
+        return function(session, asked)
+
+
+SERVED: WeakKeyDictionary[object, Statements] = WeakKeyDictionary()
+AT_WATCH: list[Callable[[], None]] = []
+"""What is called when a cache begins to watch: at start-up, before there is any traffic."""
+
+
+def serve(cache: object, statements: Statements) -> None:
+    """Let `cache` answer statements."""
+    SERVED.setdefault(cache, statements)
+    for each in AT_WATCH:
+        each()

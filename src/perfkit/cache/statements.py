@@ -1,0 +1,162 @@
+"""Statements that are cached themselves: `select(Bin).options(cached(ttl=60))`.
+
+Each is a call of a cached function whose argument is the statement, by its structure and values, and whose body
+executes it. So all that holds of cached functions holds of statements; only, each load is in the session of a caller.
+
+Importing this makes every session tell of its statements, which costs each some microseconds. SQLAlchemy's lists of
+listeners may not change while statements are executed, so that is done now and not with the first statement.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any, Unpack
+
+from sqlalchemy import Result, Select, event
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import ORMExecuteState, Session, UserDefinedOption
+
+from perfkit.cache.policy import Own
+from perfkit.cache.served import AT_WATCH, SERVED, Rows, Statements
+from perfkit.errors import CacheDeclarationError, NotCached, UnkeyableArgument
+from perfkit.sqla.fingerprint import NoFingerprint, fingerprint_of
+from perfkit.sqla.private import has_listeners_left, is_legacy_query, require_unique, result_of, wants_unique
+
+# what may be said of an execution without changing what it gives
+_HARMLESS = frozenset({"autoflush", "compiled_cache", "logging_token", "prebuffer_rows"})
+_APART = ("early", "verify", "soft_timeout", "hard_timeout")
+_told: set[tuple[str, str]] = set()
+
+
+class Execution:
+    """One execution of a statement, as an argument: its identity is what it asks for."""
+
+    def __init__(self, state: ORMExecuteState) -> None:
+        """Raises: NoFingerprint."""
+        found = fingerprint_of(state.statement)
+        self._identity = (*found, *sorted((state.parameters or {}).items()))  # type: ignore[union-attr]  # no list: see _unfit
+        self._state = state
+
+    def cache_identity(self) -> object:
+        return self._identity
+
+    def execute(self) -> Rows:
+        """The database's answer, in the session that asks."""
+        result = self._state.invoke_statement()
+        is_repeated = wants_unique(result)
+        names = list(result.keys())
+        return is_repeated, names, [tuple(row) for row in (result.unique() if is_repeated else result)]
+
+
+class CachedStatement(UserDefinedOption):
+    """What `cached(…)` gives."""
+
+    def __init__(self, name: str, cache: object | None, own: Own) -> None:
+        super().__init__()
+        self.name, self.cache, self.own = name, cache, own
+
+    def tell(self, why: str) -> None:
+        """Warn, once, that the statement is executed as if it had not the option."""
+        if (self.name, why) not in _told:
+            _told.add((self.name, why))
+            warnings.warn(f"{self.name} is not cached: {why}.", NotCached, stacklevel=2)
+
+
+def cached(name: str = "statement", *, cache: object | None = None, **own: Unpack[Own]) -> CachedStatement:
+    """An option by which the result of a statement is cached: `select(Bin).where(…).options(cached(ttl=60))`.
+
+    For those who cache statements and not functions. The session executes it as ever; the result is answered by the
+    cache, entities and loaded relations included, as long as no commit has changed what it depends on. Its structure,
+    its options and its values are its key.
+
+    Args:
+        name: what its totals stand under in `cache.stats()`.
+        cache: which one; by default the one that watches the session's engine.
+        own: as for `cache.query`, but for those that need a load of their own: `early`, `verify` and timeouts.
+
+    Raises:
+        CacheDeclarationError: an option that statements do not have, or a value that cannot work.
+
+    >>> from sqlalchemy import column, select
+    >>> from perfkit.cache import cached
+    >>> statement = select(column("id")).options(cached("bins of today", ttl=60))
+    """
+    for option in _APART:
+        if option in own:
+            raise CacheDeclarationError(
+                f"cached({option}=…): only functions have this; decorate one with @cache.query."
+            )
+    return CachedStatement(name, cache, own)
+
+
+def _execute(state: ORMExecuteState) -> Result[Any] | None:
+    option = next((each for each in state.user_defined_options if isinstance(each, CachedStatement)), None)
+    if option is None or not state.is_select or state.is_column_load or state.is_relationship_load:
+        return None
+    why = _unfit(state)
+    if why:
+        option.tell(why)
+        return None
+    statements = _statements_for(state, option)
+    if statements is None:
+        return None
+    try:
+        is_repeated, names, rows = statements.execute(option.name, option.own, state.session, Execution(state))
+    except (NoFingerprint, UnkeyableArgument) as trouble:
+        option.tell(str(trouble))
+        return None
+    result = _result(state.statement, names, rows)
+    if is_repeated:
+        require_unique(result)
+    return result
+
+
+def _unfit(state: ORMExecuteState) -> str:
+    """Why an execution is not one that can be answered by the cache; empty if it is."""
+    if isinstance(state.parameters, list | tuple):
+        return "it is executed with many sets of parameters"
+    if "bind" in state.bind_arguments:
+        return "its engine is chosen for this execution alone"
+    if is_legacy_query(state):
+        return "it is a Query: give the session a select()"
+    if has_listeners_left(state):
+        return "a do_orm_execute listener that may change it was registered after the cache began to watch"
+    given = {name for name in state.execution_options if not name.startswith("_")} - _HARMLESS
+    if given:
+        return f"it has execution options that may change its result: {', '.join(sorted(given))}"
+    return ""
+
+
+def _go_last() -> None:
+    """Others may change the statement: let them do it first. Those of one session alone are always later."""
+    if event.contains(Session, "do_orm_execute", _execute):
+        event.remove(Session, "do_orm_execute", _execute)
+    event.listen(Session, "do_orm_execute", _execute)
+
+
+def _statements_for(state: ORMExecuteState, option: CachedStatement) -> Statements | None:
+    if option.cache is not None:
+        return SERVED.get(option.cache)
+    try:
+        dialect = state.session.get_bind(**state.bind_arguments).dialect
+    except SQLAlchemyError:
+        return None
+    found = [each for each in list(SERVED.values()) if each.knows(dialect)]
+    if len(found) > 1:
+        raise CacheDeclarationError(f"{option.name}: several caches watch its engine: cached(cache=…) says which.")
+    return found[0] if found else None
+
+
+def _result(statement: Any, names: list[str], rows: list[tuple[Any, ...]]) -> Result[Any]:
+    described: list[Mapping[str, Any]] = []
+    if isinstance(statement, Select):
+        described = statement.column_descriptions
+    if len(described) != len(names):
+        return result_of(names, None, [False] * len(names), rows)
+    by_identity = [each["expr"] is each.get("entity") or not each["type"].hashable for each in described]
+    return result_of(names, [each["expr"] for each in described], by_identity, rows)
+
+
+_go_last()
+AT_WATCH.append(_go_last)
