@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
+import msgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -46,6 +47,7 @@ from sqlalchemy.orm import (
     undefer,
     with_expression,
 )
+from sqlalchemy.orm.attributes import set_committed_value
 
 from perfkit import Cache, Policy
 from perfkit.cache import MemoryStore, Reason
@@ -322,6 +324,8 @@ def test_what_was_not_loaded_is_loaded_when_it_is_asked_for(fleet):
         before = len(fleet.statements)
         assert crane.reach == 12.5
         assert crane.price == Decimal("5002.50")
+        assert "version" in crane.__dict__
+        assert "notes" not in crane.__dict__
         assert crane.depot is None or crane.depot.name
         assert crane.notes == "note 5"
         assert len(fleet.statements) > before
@@ -465,6 +469,19 @@ def test_an_entity_that_the_session_holds_is_the_one(fleet):
             assert found.price == Decimal("1000.50")
             assert [trip.number for trip in found.trips] == [1, 2]
             assert not session.dirty
+
+
+def test_relations_that_the_session_has_loaded_stay(fleet):
+    """They may have been changed there."""
+    trucks = fleet.cached(lambda: select(Truck).options(selectinload(Truck.trips), selectinload(Truck.depot)))
+    with fleet.session() as session:
+        held = session.get_one(Truck, 1)
+        set_committed_value(held, "trips", [])
+        set_committed_value(held, "depot", None)
+        found = trucks(session)
+        assert found[0] is held
+        assert (held.trips, held.depot) == ([], None)
+        assert len(found[1].trips) == 2
 
 
 def test_an_expired_entity_has_its_values_again(fleet):
@@ -691,6 +708,17 @@ def test_an_entity_that_is_not_stored_is_refused(fleet):
         new(session)
 
 
+def test_an_entity_of_a_shard_is_refused(fleet):
+    """Its key alone does not tell it from that of another."""
+
+    @fleet.cache.query()
+    def truck(session: Session) -> Truck:
+        return session.get_one(Truck, 1, identity_token="north")
+
+    with fleet.session() as session, pytest.raises(Unpackable, match="shard"):
+        truck(session)
+
+
 def test_a_column_that_cannot_be_kept_is_named(fleet):
     """With the entity that has it."""
 
@@ -787,6 +815,43 @@ def test_another_layout_is_not_read():
                 except Unreadable:
                     pass
     engine.dispose()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda trucks, depots: trucks[5].__setitem__(0, [0]),  # a truck's depot is a truck
+        lambda trucks, depots: trucks[5].__setitem__(0, [-1]),
+        lambda trucks, depots: trucks[5].__setitem__(0, [2]),
+        lambda trucks, depots: trucks[5].__setitem__(0, [True]),
+        lambda trucks, depots: trucks[5].__setitem__(0, []),
+        lambda trucks, depots: trucks[5].__setitem__(0, [[1]]),
+        lambda trucks, depots: trucks.__setitem__(3, depots[3]),  # two of one number
+        lambda trucks, depots: trucks.__setitem__(3, b"\0\0\0\7"),
+        lambda trucks, depots: trucks.__setitem__(0, b"12345678"),
+        lambda trucks, depots: trucks[1].__setitem__(0, "__class__"),
+        lambda trucks, depots: trucks[1].__setitem__(0, "_sa_instance_state"),
+        lambda trucks, depots: trucks[1].__setitem__(0, "reconstruct"),
+        lambda trucks, depots: trucks[1].__setitem__(0, trucks[1][1]),
+        lambda trucks, depots: trucks[1].pop(),
+        lambda trucks, depots: trucks[2].__setitem__(0, "nothing"),
+        lambda trucks, depots: trucks[4].pop(),
+        lambda trucks, depots: trucks[4][0][1].append(5),
+        lambda trucks, depots: trucks[4][0].__setitem__(0, 99),
+    ],
+)
+def test_a_forged_graph_is_not_read(fleet, change):
+    """Classes, attributes, numbers and links are looked at before anything is made of them."""
+    codec = Codec([Kind], entities=True)
+    with fleet.session() as session:
+        raw = codec.pack(list(session.scalars(select(Truck).where(Truck.id == 1).options(selectinload(Truck.depot)))))
+    batches, root = msgpack.unpackb(raw[1:])
+    trucks, depots = batches
+    assert trucks[2] == ["depot"]
+    assert isinstance(codec.unpack(raw[:1] + msgpack.packb([batches, root])), Graph)
+    change(trucks, depots)
+    with pytest.raises(Unreadable):
+        codec.unpack(raw[:1] + msgpack.packb([batches, root]))
 
 
 # ---- the same as SQLAlchemy itself

@@ -10,10 +10,19 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import bindparam, event, exists, func, select, text, union
+from sqlalchemy import Column, Integer, MetaData, Table, bindparam, event, exists, func, select, text, union
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
-from sqlalchemy.orm import Session, aliased, joinedload, load_only, raiseload, selectinload, with_loader_criteria
+from sqlalchemy.orm import (
+    Session,
+    aliased,
+    joinedload,
+    load_only,
+    raiseload,
+    registry,
+    selectinload,
+    with_loader_criteria,
+)
 
 from perfkit import Cache
 from perfkit.cache import Reason, cached
@@ -331,6 +340,16 @@ def test_a_fingerprint_is_the_same_in_every_process():
         for seed in ("1", "2")
     }
     assert len(found) == 1
+
+
+def test_what_looks_alike_is_told_apart():
+    """Tables with the same columns, classes with the same columns."""
+    tables = [Table(name, MetaData(), Column("id", Integer)) for name in ("a", "b")]
+    assert len({fingerprint_of(select(table.c.id)).digest for table in tables}) == 2
+    classes = [type(name, (), {}) for name in ("A", "B")]
+    for cls in classes:
+        registry().map_imperatively(cls, Table("same", MetaData(), Column("id", Integer, primary_key=True)))
+    assert len({fingerprint_of(select(cls)).digest for cls in classes}) == 2
 
 
 def test_what_has_no_text_has_no_fingerprint():
