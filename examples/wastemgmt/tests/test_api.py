@@ -10,6 +10,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
 from wastemgmt.models import Bin, Organization
+from wastemgmt.perf import cache
 
 # for what does not reach the database
 once = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
@@ -62,6 +63,55 @@ async def test_a_write_is_seen_by_the_next_read_of_statistics(client, path):
     assert written.status_code == 201
     assert third.json() != second.json()
     assert queries(third) > 3
+
+
+PAGES = [
+    *(f"/api/{path}" for path in ("organizations", "users", "customers", "bins", "routes", "collections")),
+    *(f"/api/{path}/1" for path in ("organizations", "users", "customers", "bins", "routes")),
+    *(f"/api/{path}/102" for path in ("organizations", "users", "customers", "bins", "routes")),
+    "/api/users?organization_id=1",
+    "/api/customers?organization_id=1",
+    "/api/routes?organization_id=1&status=active",
+    "/api/bins?customer_id=1",
+    "/api/bins?bin_type=glass",
+    "/api/bins/3",
+    "/api/collections?bin_id=2",
+    "/api/collections?route_id=1",
+    "/api/routes/statistics",
+    "/api/bins/statistics?organization_id=1",
+]
+WRITES = [
+    *(("POST", f"/api/{path}", new) for path, new in NEW.items()),
+    ("POST", "/api/collections", COLLECTION),
+    *(("PATCH", f"/api/{path}/1", change) for path, change in CHANGES.items()),
+    ("PATCH", "/api/bins/3", {"status": "retired"}),
+    ("PATCH", "/api/routes/1", {"bin_ids": [3, 1]}),
+    ("DELETE", "/api/bins/2", None),
+    ("DELETE", "/api/customers/2", None),
+    ("DELETE", "/api/routes/1", None),
+]
+
+
+async def test_no_write_leaves_a_page_as_it_was(client):
+    """After each, all pages are what they are without the cache; and between writes, none runs a statement."""
+
+    async def pages():
+        return {path: await client.get(path) for path in PAGES}
+
+    await pages()
+    for method, path, body in WRITES:
+        sent = body
+        if method == "PATCH":
+            sent = {**body, "version": (await client.get(path)).json()["version"]}
+        written = await client.request(method, path, json=sent, headers={"X-User-Id": "1"})
+        assert written.status_code in (200, 201, 204), (method, path, written.text)
+        found = await pages()
+        with cache.off():
+            plain = await pages()
+        for page in PAGES:
+            assert found[page].content == plain[page].content, (method, path, page)
+        again = await pages()
+        assert {page: queries(each) for page, each in again.items()} == dict.fromkeys(PAGES, 0)
 
 
 async def test_a_collection_empties_its_bin(client):
@@ -148,7 +198,7 @@ async def test_bins_come_with_whose_they_are(client):
 async def test_queries_are_counted_for_the_request_that_runs_them(client):
     """However many there are at once."""
     many = await asyncio.gather(
-        *(client.get("/api/bins/1") for _ in range(20)), *(client.get("/healthz") for _ in range(20))
+        *(client.get(f"/api/bins/{key}") for key in range(1, 21)), *(client.get("/healthz") for _ in range(20))
     )
 
     assert [queries(each) for each in many] == [1] * 20 + [0] * 20

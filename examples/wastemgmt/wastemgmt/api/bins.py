@@ -12,6 +12,7 @@ from wastemgmt.api.errors import problems
 from wastemgmt.api.rows import changed, found, must_exist, saved
 from wastemgmt.models import Bin, Customer
 from wastemgmt.models.bin import BinStatistics
+from wastemgmt.perf import cache
 from wastemgmt.schemas import BinChange, BinIn, BinOut, BinRow, BinStatus, BinType, Key
 
 router = APIRouter(prefix="/api/bins", tags=["bins"])
@@ -24,6 +25,7 @@ async def statistics(session: Reads, organization_id: OfOrganization = None) -> 
 
 
 @router.get("", response_model=list[BinRow], responses=problems(), operation_id="list_bins")
+@cache.query()
 async def list_bins(
     session: Reads,
     limit: Limit = 50,
@@ -32,7 +34,7 @@ async def list_bins(
     bin_type: BinType | None = None,
     status: BinStatus | None = None,
 ) -> list[BinRow]:
-    """Bins with their customer, organization and account manager."""
+    """Bins with their customer, organization and account manager. Remembered until any of these changes."""
     bins = await Bin.page(
         session, limit=limit, offset=offset, customer_id=customer_id, bin_type=bin_type, status=status
     )

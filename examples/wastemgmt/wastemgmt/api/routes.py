@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from wastemgmt.api.deps import Id, Limit, Offset, OfOrganization, Reads, Writes
-from wastemgmt.api.errors import problems
+from wastemgmt.api.errors import not_found, problems
 from wastemgmt.api.rows import all_must_exist, changed, found, must_exist, saved
 from wastemgmt.models import Bin, Organization, Route, User
 from wastemgmt.models.base import now
@@ -55,7 +55,10 @@ async def list_routes(
 @router.get("/{key}", responses=problems(404), operation_id="get_route")
 async def get_route(session: Reads, key: Id) -> RouteDetail:
     """One route with its way and its stops."""
-    return await _detail(await found(session, Route, key))
+    route = await Route.with_stops(session, key)
+    if route is None:
+        raise not_found("route", key)
+    return RouteDetail.model_validate(route)
 
 
 @router.post("", status_code=201, responses=problems(400, 409, 413), operation_id="create_route")

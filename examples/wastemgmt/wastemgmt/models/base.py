@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from sqlalchemy import DateTime, Dialect, ForeignKey, MetaData, Select, TypeDecorator, func, select
 from sqlalchemy.ext.asyncio import AsyncAttrs, AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column, relationship
+
+from wastemgmt.perf import cache
 
 if TYPE_CHECKING:
     from wastemgmt.models.user import User
@@ -111,8 +113,8 @@ class Kept(Audited):
 
     @classmethod
     async def get(cls, session: AsyncSession, key: int) -> Self | None:
-        """The row; None if there is none, or it was deleted."""
-        found = await session.get(cls, key)
+        """The row, remembered until it changes; None if there is none, or it was deleted."""
+        found = await cache.get(session, cls, key)
         return found if found is not None and found.deleted_at is None else None
 
     @classmethod
@@ -122,10 +124,14 @@ class Kept(Audited):
         return set(await session.scalars(select(key).where(key.in_(keys), cls.deleted_at.is_(None))))
 
     @classmethod
-    async def page(cls, session: AsyncSession, *, limit: int, offset: int = 0, **equal: Any) -> Sequence[Self]:
-        """Rows `offset` to `offset + limit` of those whose columns equal what is given; None means any."""
+    @cache.query(entities=True)
+    async def page(cls, session: AsyncSession, *, limit: int, offset: int = 0, **equal: Any) -> list[Any]:
+        """Rows `offset` to `offset + limit` of those whose columns equal what is given; None means any.
+
+        Remembered until one of the rows changes that could be among them.
+        """
         wanted = {name: value for name, value in equal.items() if value is not None}
-        return (await session.scalars(cls.alive().filter_by(**wanted).limit(limit).offset(offset))).all()
+        return list(await session.scalars(cls.alive().filter_by(**wanted).limit(limit).offset(offset)))
 
     def delete(self) -> None:
         """Mark as deleted."""

@@ -82,6 +82,7 @@ class Bin(Kept, Base):
     """A container at a customer's door."""
 
     __tablename__ = "bins"
+    __cache_tags__ = ("customer_id",)
 
     customer_id: Mapped[int] = mapped_column(ForeignKey("customers.id"), index=True)
     bin_type: Mapped[str] = mapped_column(String(20))

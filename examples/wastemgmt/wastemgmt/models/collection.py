@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 
@@ -14,6 +13,7 @@ from wastemgmt.models.base import Base
 from wastemgmt.models.bin import Bin
 from wastemgmt.models.route import Route
 from wastemgmt.models.user import User
+from wastemgmt.perf import cache
 
 
 class CollectionStatus(StrEnum):
@@ -28,6 +28,7 @@ class Collection(Base):
     """A truck stopped at a bin. Never changed and never deleted."""
 
     __tablename__ = "collections"
+    __cache_tags__ = ("route_id", "bin_id")
 
     bin_id: Mapped[int] = mapped_column(ForeignKey("bins.id"), index=True)
     route_id: Mapped[int] = mapped_column(ForeignKey("routes.id"), index=True)
@@ -48,6 +49,7 @@ class Collection(Base):
         return (await session.execute(select(func.max(cls.collected_at)))).scalar_one()
 
     @classmethod
+    @cache.query()
     async def page(
         cls,
         session: AsyncSession,
@@ -56,10 +58,10 @@ class Collection(Base):
         offset: int = 0,
         bin_id: int | None = None,
         route_id: int | None = None,
-    ) -> Sequence[Collection]:
-        """Newest first."""
+    ) -> list[Collection]:
+        """Newest first. Remembered until one is added that could be among them."""
         statement = select(cls).order_by(cls.collected_at.desc(), cls.id.desc()).limit(limit).offset(offset)
         for column, value in ((cls.bin_id, bin_id), (cls.route_id, route_id)):
             if value is not None:
                 statement = statement.where(column == value)
-        return (await session.scalars(statement)).all()
+        return list(await session.scalars(statement))

@@ -20,6 +20,7 @@ class Customer(Kept, Base):
     """A shop, office, café or hotel, served by one organization."""
 
     __tablename__ = "customers"
+    __cache_tags__ = ("organization_id",)
 
     organization_id: Mapped[int] = mapped_column(ForeignKey("organizations.id"), index=True)
     account_manager_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"), index=True)

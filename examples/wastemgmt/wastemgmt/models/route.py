@@ -11,7 +11,7 @@ from typing import Any
 from geoalchemy2 import Geometry, WKBElement
 from sqlalchemy import ForeignKey, Index, Select, String, UniqueConstraint, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlalchemy.orm import Mapped, mapped_column, relationship, selectinload
 
 from perfkit.spatial import distance_m, geography, length_m, point, within
 from wastemgmt.models.base import Base, Kept
@@ -86,6 +86,7 @@ class Route(Kept, Base):
     """A tour that one driver makes on one weekday."""
 
     __tablename__ = "routes"
+    __cache_tags__ = ("organization_id",)
 
     organization_id: Mapped[int] = mapped_column(ForeignKey("organizations.id"), index=True)
     driver_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"), index=True)
@@ -119,6 +120,13 @@ class Route(Kept, Base):
     def bin_ids(self) -> list[int]:
         """The bins in the order of their stops; `stops` must be loaded."""
         return [stop.bin_id for stop in self.stops if stop.deleted_at is None]
+
+    @classmethod
+    @cache.query()
+    async def with_stops(cls, session: AsyncSession, key: int) -> Route | None:
+        """The route with its stops; None if there is none, or it was deleted."""
+        statement = select(cls).where(cls.id == key, cls.deleted_at.is_(None)).options(selectinload(cls.stops))
+        return (await session.scalars(statement)).one_or_none()
 
     async def measure(self, session: AsyncSession) -> None:
         """Set the length to that of the path, as the database measures it."""
@@ -156,6 +164,7 @@ class RouteStop(Kept, Base):
     """One bin on a route, in the order in which they are emptied."""
 
     __tablename__ = "route_stops"
+    __cache_tags__ = ("route_id",)
     __table_args__ = (UniqueConstraint("route_id", "position"),)
 
     route_id: Mapped[int] = mapped_column(ForeignKey("routes.id"))

@@ -23,6 +23,7 @@ class User(Kept, Base):
     """Somebody who works for an organization."""
 
     __tablename__ = "users"
+    __cache_tags__ = ("organization_id",)
 
     organization_id: Mapped[int] = mapped_column(ForeignKey("organizations.id"), index=True)
     email: Mapped[str] = mapped_column(String(254), unique=True)
