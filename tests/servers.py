@@ -24,9 +24,10 @@ WITHIN_S = 30.0
 class OwnRedis:
     """One server, on a port that stays its own over restarts. `options` go on its command line."""
 
-    def __init__(self, program: Program, folder: Path, *options: str) -> None:
+    def __init__(self, program: Program, folder: Path, *options: str, config: Path | None = None) -> None:
         self.port = free_port()
         self.folder = folder
+        self._config = [] if config is None else [str(config)]
         self._program, self._options = program, options
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.start()
@@ -34,7 +35,7 @@ class OwnRedis:
     def start(self, *, waits: bool = True) -> None:
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", ""]
         self.process = subprocess.Popen(
-            [str(self._program.executable), *options, *self._options],
+            [str(self._program.executable), *self._config, *options, *self._options],
             env={**os.environ, **self._program.environment},
             stdout=subprocess.DEVNULL,
             preexec_fn=lambda: ctypes.CDLL(None).prctl(1, signal.SIGKILL),  # PR_SET_PDEATHSIG
@@ -116,6 +117,45 @@ class OwnCluster:
     def kill(self) -> None:
         for node in self.nodes:
             node.kill()
+
+
+class OwnSentinels:
+    """A master with a replica, and three sentinels that look after them."""
+
+    SERVICE = "bins"
+
+    def __init__(self, program: Program, folder: Path, *, down_after_ms: int = 1000) -> None:
+        for name in ("master", "replica"):
+            (folder / name).mkdir()
+        self.master = OwnRedis(program, folder / "master", "--repl-diskless-sync-delay", "0")
+        follows = ["--replicaof", f"127.0.0.1 {self.master.port}"]
+        self.replica = OwnRedis(program, folder / "replica", "--repl-diskless-sync-delay", "0", *follows)
+        until(lambda: self.replica.client().info("replication")["master_link_status"] == "up")
+        self.sentinels: list[OwnRedis] = []
+        for name in ("p", "q", "r"):
+            (folder / name).mkdir()
+            config = folder / name / "sentinel.conf"
+            watched = f"sentinel monitor {self.SERVICE} 127.0.0.1 {self.master.port} 2"
+            after = f"sentinel down-after-milliseconds {self.SERVICE} {down_after_ms}"
+            config.write_text(f"{watched}\n{after}\nsentinel failover-timeout {self.SERVICE} 3000\n")
+            self.sentinels.append(OwnRedis(program, folder / name, "--sentinel", config=config))
+        until(lambda: all(self._knows_all(each) for each in self.sentinels), "the sentinels did not meet")
+        places = ",".join(f"127.0.0.1:{each.port}" for each in self.sentinels)
+        self.url = f"redis+sentinel://{places}/{self.SERVICE}"
+
+    def _knows_all(self, sentinel: OwnRedis) -> bool:
+        text = _text(sentinel, "INFO", "sentinel")
+        return "slaves=1,sentinels=3" in text and "status=ok" in text
+
+    def master_port(self) -> int:
+        """Of the master, in the eyes of the first sentinel that lives."""
+        alive = next(each for each in self.sentinels if each.process.poll() is None)
+        return int(asked(alive, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.SERVICE)[1])
+
+    def kill(self) -> None:
+        for each in (*self.sentinels, self.master, self.replica):
+            each.go_on()
+            each.kill()
 
 
 class Proxy:

@@ -21,7 +21,7 @@ from perfkit.cache.cells import Version, version_of
 from perfkit.cache.declared import Declared
 from perfkit.cache.entries import Entry, seal
 from perfkit.cache.observe import Observation
-from perfkit.cache.read import Filled, Hit, Kept, Question, Versions, asked_first, judge, settle
+from perfkit.cache.read import Filled, Hit, Kept, Question, Versions, asked_first, judge, reason_of, settle
 from perfkit.cache.reasons import Reason
 from perfkit.cache.store import Sealed, Seen, Store, put_all
 from perfkit.errors import CacheDeclarationError, StoreDown, Unreadable
@@ -166,8 +166,8 @@ class Lookup:
                     failed[key] = Reason.MARKED
                 else:
                     missing[key] = _Missing(question, cast(Versions, versions))
-        except StoreDown:
-            failed |= dict.fromkeys([key for key in calls if key not in found], Reason.STORE_DOWN)
+        except StoreDown as down:
+            failed |= dict.fromkeys([key for key in calls if key not in found], reason_of(down))
             missing = {}
         for key, reason in failed.items():
             self._declared.count(Filled(None, reason), calls[key].took())

@@ -240,7 +240,7 @@ async def _read(
         if versions is None and not found.is_marked:
             versions = await _ensure(question.before_load, ports.store)
     except StoreDown as down:
-        return Filled(await ports.waiting.call(load), _reason(down))
+        return Filled(await ports.waiting.call(load), reason_of(down))
     if versions is None:
         return Filled(await ports.waiting.call(load), Reason.MARKED, odd=found.odd)
     filled = await _fly(question, versions, load, may_keep, packing, ports, since=since)
@@ -253,7 +253,7 @@ async def refill(question: Question, load: Load, may_keep: MayKeep, packing: Pac
         await settle(ports)
         versions = await _ensure(question.before_load, ports.store)
     except StoreDown as down:
-        return Filled(await ports.waiting.call(load), _reason(down))
+        return Filled(await ports.waiting.call(load), reason_of(down))
     if versions is None:
         return Filled(await ports.waiting.call(load), Reason.MARKED)
     value, (_, unkept, kept) = await _load_and_keep(question, versions, load, may_keep, packing, ports)
@@ -483,5 +483,6 @@ async def settle(ports: Ports) -> None:
         raise _Unsettled(str(down)) from down
 
 
-def _reason(down: StoreDown) -> Reason:
+def reason_of(down: StoreDown) -> Reason:
+    """Why the store could not be asked."""
     return Reason.UNSETTLED if isinstance(down, _Unsettled) else Reason.STORE_DOWN

@@ -2,20 +2,25 @@
 
     redis://user:password@host:6379/0      one server; rediss:// with TLS, unix:///path for a socket
     redis+cluster://host:6379,host:6380    a cluster, by any of its nodes; rediss+cluster:// with TLS
+    redis+sentinel://host:26379,host:26379/mymaster?db=0
+                                           the master of that name, which sentinels know; rediss+sentinel:// with TLS
 
-What follows `?` goes to redis-py, such as `ssl_ca_certs`.
+What follows `?` goes to redis-py, such as `ssl_ca_certs`. User and password are those of the master; sentinels that
+have some of their own are given `sentinel_username=` and `sentinel_password=`.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import redis
 
 from perfkit.errors import CacheDeclarationError
 
-CLUSTER = "+cluster"
+CLUSTER, SENTINEL = "+cluster", "+sentinel"
+_PORTS = {CLUSTER: 6379, SENTINEL: 26379}
+_LOGIN = ("sentinel_username", "sentinel_password")
 
 
 class Address(NamedTuple):
@@ -29,18 +34,21 @@ class Address(NamedTuple):
 
 
 class Target(NamedTuple):
-    """What a URL names: one server, or a cluster by some of its nodes (`seeds`).
+    """What a URL names: one server; a cluster by some of its nodes (`seeds`); or a `service` that sentinels know.
 
-    `name` is the URL without its secrets. `url` is one of redis-py's, for the first of them.
+    `name` is the URL without its secrets. `url` is one of redis-py's, for the first of them. `sentinel_login` is what
+    a connection to a sentinel is given.
     """
 
     name: str
     url: str
     seeds: tuple[Address, ...]
+    service: str = ""
+    sentinel_login: tuple[tuple[str, str], ...] = ()
 
     @property
     def is_cluster(self) -> bool:
-        return bool(self.seeds)
+        return bool(self.seeds) and not self.service
 
 
 def target_of(url: str) -> Target:
@@ -48,19 +56,29 @@ def target_of(url: str) -> Target:
     parts = urlsplit(url)
     user, _, hosts = parts.netloc.rpartition("@")
     name = urlunsplit((parts.scheme, hosts, parts.path, "", ""))
-    if not parts.scheme.endswith(CLUSTER):
+    kind = next((each for each in _PORTS if parts.scheme.endswith(each)), None)
+    if kind is None:
         return Target(name, url, ())
-    seeds = tuple(_address(host) for host in hosts.split(","))
+    seeds = tuple(_address(host, _PORTS[kind]) for host in hosts.split(","))
     first = f"{user}@{seeds[0]}" if user else str(seeds[0])
-    path = "" if parts.path == "/" else parts.path
-    return Target(name, urlunsplit((parts.scheme.removesuffix(CLUSTER), first, path, parts.query, "")), seeds)
+    path, query = "" if parts.path == "/" else parts.path, parse_qsl(parts.query)
+    service = ""
+    login: tuple[tuple[str, str], ...] = ()
+    if kind == SENTINEL:
+        service, path = path.strip("/"), ""
+        if not service:
+            raise ValueError("it names no service: give redis+sentinel://host:26379/mymaster")
+        login = tuple((each.removeprefix("sentinel_"), value) for each, value in query if each in _LOGIN)
+        query = [(each, value) for each, value in query if each not in _LOGIN]
+    plain = urlunsplit((parts.scheme.removesuffix(kind), first, path, urlencode(query), ""))
+    return Target(name, plain, seeds, service, login)
 
 
-def _address(text: str) -> Address:
+def _address(text: str, port: int) -> Address:
     parts = urlsplit(f"//{text}")
     if not parts.hostname:
         raise ValueError(f"{text!r} names no host")
-    return Address(parts.hostname, parts.port or 6379)
+    return Address(parts.hostname, parts.port or port)
 
 
 def check_url(url: str) -> None:
@@ -75,7 +93,10 @@ def check_url(url: str) -> None:
         options = _without_database(pool.connection_kwargs) if target.is_cluster else pool.connection_kwargs
         pool.connection_class(**options)  # opens nothing yet
     except (ValueError, TypeError) as wrong:
-        place = "give memory://, redis://…, rediss://…, unix://… or redis+cluster://host:port,host:port"
+        place = (
+            "give memory://, redis://…, rediss://…, unix://…, redis+cluster://host:port,host:port "
+            "or redis+sentinel://host:port,host:port/service"
+        )
         raise CacheDeclarationError(f"cannot connect to {url!r}: {wrong} ({place})") from None
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -77,8 +77,16 @@ class Node(Protocol):
 class BlockingNode:
     """A server, as sync callers reach it. Owns its connections; safe in any number of threads and after a fork."""
 
-    def __init__(self, make: Callable[[], BlockingConnection], breaker: Breaker, clock: Clock = SYSTEM) -> None:
-        self._make, self._breaker, self._clock = make, breaker, clock
+    def __init__(
+        self,
+        make: Callable[[], BlockingConnection],
+        breaker: Breaker,
+        clock: Clock = SYSTEM,
+        *,
+        confirm: Callable[[BlockingConnection], None] | None = None,
+    ) -> None:
+        """`confirm` raises ConnectionError if a connection leads to the wrong server by now."""
+        self._make, self._breaker, self._clock, self._confirm = make, breaker, clock, confirm
         self._idle: list[Held[BlockingConnection]] = []
         self._pid = os.getpid()
 
@@ -122,6 +130,8 @@ class BlockingNode:
     def _send_on(self, held: Held[BlockingConnection], commands: Sequence[Command], *, reused: bool) -> Pending:
         asks_who = self._clock.monotonic() >= held.trusted_until
         try:
+            if asks_who and reused and self._confirm is not None:
+                self._confirm(held.connection)
             held.connection.send_packed_command(packed(held.connection, commands, asks_who), check_health=False)
         except BaseException:
             held.connection.disconnect()
@@ -168,9 +178,16 @@ class AsyncioNode:
     """A server, as async callers reach it. Owns its connections, a stack for each event loop."""
 
     def __init__(
-        self, make: Callable[[], AsyncConnection], breaker: Breaker, *, timeout_s: float, clock: Clock = SYSTEM
+        self,
+        make: Callable[[], Awaitable[AsyncConnection]],
+        breaker: Breaker,
+        *,
+        timeout_s: float,
+        clock: Clock = SYSTEM,
+        confirm: Callable[[AsyncConnection], Awaitable[None]] | None = None,
     ) -> None:
-        self._make, self._breaker, self._clock = make, breaker, clock
+        """`confirm` as for `BlockingNode`."""
+        self._make, self._breaker, self._clock, self._confirm = make, breaker, clock, confirm
         self._timeout_s = timeout_s
         self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop] = WeakKeyDictionary()
 
@@ -207,7 +224,7 @@ class AsyncioNode:
             try:
                 held = here.idle.pop()
             except IndexError:
-                return await self._send_on(Held(self._make()), commands, until_s, reused=False)
+                return await self._send_on(Held(await self._make()), commands, until_s, reused=False)
             try:
                 return await self._send_on(held, commands, until_s, reused=True)
             except redis.ConnectionError:
@@ -220,13 +237,15 @@ class AsyncioNode:
         here = self._here()
         while here.idle:
             await here.idle.pop().connection.disconnect(nowait=True)
-        return await self._send_on(Held(self._make()), commands, until_s, reused=False)
+        return await self._send_on(Held(await self._make()), commands, until_s, reused=False)
 
     async def _send_on(
         self, held: Held[AsyncConnection], commands: Sequence[Command], until_s: float, *, reused: bool
     ) -> Pending:
         asks_who = self._clock.monotonic() >= held.trusted_until
         try:
+            if asks_who and reused and self._confirm is not None:
+                await self._confirm(held.connection)
             await held.connection.send_packed_command(packed(held.connection, commands, asks_who), check_health=False)
         except BaseException:
             await held.connection.disconnect(nowait=True)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import redis
 import redis.asyncio
+from redis.asyncio.connection import AbstractConnection as AsyncConnection
+from redis.connection import AbstractConnection as BlockingConnection
 
 from perfkit.sqla.private import await_in_greenlet
 from perfkit.wire.addresses import Address, Target, target_of
@@ -14,8 +16,11 @@ from perfkit.wire.answers import Answer, Command, refused
 from perfkit.wire.breaker import Breaker
 from perfkit.wire.cluster import ClusterWire
 from perfkit.wire.nodes import AsyncioNode, BlockingNode, Node
+from perfkit.wire.sentinel import AsyncioSentinels, BlockingSentinels
 
 TIMEOUT_S = 0.5
+
+S = TypeVar("S", BlockingSentinels, AsyncioSentinels)
 
 
 class Wire(Protocol):
@@ -120,24 +125,44 @@ class Nodes:
         # on a loop, one timeout stands around it all
         options |= {"socket_timeout": None, "socket_connect_timeout": None}
         self._suspending_pool = redis.asyncio.ConnectionPool.from_url(target.url, **options)
+        self._blocking_sentinels = self._sentinels(BlockingSentinels, self._blocking_pool)
+        self._suspending_sentinels = self._sentinels(AsyncioSentinels, self._suspending_pool)
 
     def blocking_at(self, address: Address | None) -> BlockingNode:
         """The server at `address`; the URL's own for None."""
         known = self.blocking.get(address)
         if known is not None:
             return known
-        pool, options = self._blocking_pool, self._options(self._blocking_pool.connection_kwargs, address)
-        made = BlockingNode(lambda: pool.connection_class(**options), self._breaker(address))
-        return self.blocking.setdefault(address, made)
+        pool, sentinels = self._blocking_pool, self._blocking_sentinels
+
+        def make() -> BlockingConnection:
+            place = address if sentinels is None else sentinels.master()
+            return cast(BlockingConnection, pool.connection_class(**self._options(pool.connection_kwargs, place)))
+
+        confirm = None if sentinels is None else sentinels.confirm
+        return self.blocking.setdefault(address, BlockingNode(make, self._breaker(address), confirm=confirm))
 
     def suspending_at(self, address: Address | None) -> AsyncioNode:
         """The same for event loops."""
         known = self.suspending.get(address)
         if known is not None:
             return known
-        pool, options = self._suspending_pool, self._options(self._suspending_pool.connection_kwargs, address)
-        made = AsyncioNode(lambda: pool.connection_class(**options), self._breaker(address), timeout_s=self._timeout_s)
+        pool, sentinels = self._suspending_pool, self._suspending_sentinels
+
+        async def make() -> AsyncConnection:
+            place = address if sentinels is None else await sentinels.master()
+            return pool.connection_class(**self._options(pool.connection_kwargs, place))
+
+        breaker, confirm = self._breaker(address), None if sentinels is None else sentinels.confirm
+        made = AsyncioNode(make, breaker, timeout_s=self._timeout_s, confirm=confirm)
         return self.suspending.setdefault(address, made)
+
+    def _sentinels(self, kind: type[S], pool: Any) -> S | None:
+        target = self._target
+        if not target.service:
+            return None
+        login = {"username": None, "password": None, "db": 0, **dict(target.sentinel_login)}
+        return kind(target.service, target.seeds, pool.connection_class, {**pool.connection_kwargs, **login})
 
     def _options(self, options: dict[str, Any], address: Address | None) -> dict[str, Any]:
         return options if address is None else {**options, "host": address.host, "port": address.port}
