@@ -57,6 +57,7 @@ class TlsFront:
         self._leads_to, self._context = port, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(crt, key)
         self.port = 0
+        self._writers: list[asyncio.StreamWriter] = []
         ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(ready)))
         self._thread.start()
@@ -73,9 +74,13 @@ class TlsFront:
         ready.set()
         await self._stop.wait()
         listening.close()
+        for writer in self._writers:
+            writer.transport.abort()
+        await asyncio.sleep(0.05)  # an aborted transport closes its socket in the next turns of the loop
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", self._leads_to)
+        self._writers += [writer, inner_writer]
         await asyncio.gather(_pump(reader, inner_writer), _pump(inner_reader, writer), return_exceptions=True)
 
 
@@ -123,7 +128,9 @@ def test_a_server_that_is_not_who_it_should_be_is_a_bypass(pg_url, tls, url):
 
 def test_async_callers_speak_tls_too(pg_url, tls):
     """On an event loop."""
-    Shop(pg_url, tls["right"]).write("old")
+    shop = Shop(pg_url, tls["right"])
+    shop.write("old")
+    shop.close()
     engine = create_async_engine(pg_url.replace("postgresql:", "postgresql+psycopg:"))
     cache = Cache("later")
 

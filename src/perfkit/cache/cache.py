@@ -238,7 +238,8 @@ class Cache:
 
         `to` is `"memory://"` (this process, and only it), `"redis://…"`, `"rediss://…"` or `"unix://…"` for
         Redis and Valkey, `"redis+cluster://host:port,host:port"` for a cluster by any of its nodes,
-        `"redis+sentinel://host:port,host:port/service"` for the master that sentinels name, or a store of your own. `timeout_s` is how long one command may take.
+        `"redis+sentinel://host:port,host:port/service"` for the master that sentinels name, or a store of your own.
+        `timeout_s` is how long one command may take.
 
         With `secrets`, entries are signed, so that who can write to the store cannot make results: the first signs, and
         all of them are believed, so that a new one is put in front and an old one taken away a `ttl` later. `encrypt`
