@@ -6,9 +6,9 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks import cache, stale
+from benchmarks import cache, precision, stale
 
-BENCHMARKS = {"cache": cache.run, "stale": stale.run}
+BENCHMARKS = {"cache": cache.run, "precision": precision.run, "stale": stale.run}
 
 
 def main() -> None:

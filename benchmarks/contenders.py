@@ -10,6 +10,7 @@ from sqlalchemy import Engine, select, update
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from perfkit import Cache, Policy
+from perfkit.cache import cached
 from perfkit.cache.policy import L1, Mode
 
 TTL_S = 300
@@ -49,7 +50,7 @@ class Perfkit:
         policy = Policy(
             mode=mode, ttl=TTL_S, mark_hold=MARK_HOLD_S, idle_timeout=MARK_HOLD_S / 2, l1=l1, writer_waits=writer_waits
         )
-        cache = Cache("stale", policy)
+        cache = self.cache = Cache("stale", policy)
 
         @cache.query()
         def number(session: Session, row_id: int) -> int:
@@ -66,6 +67,25 @@ class Perfkit:
 
     def write(self, row_id: int) -> int:
         return counted_up(self._engine, row_id)
+
+
+class Entities(Perfkit):
+    """The same number, of an entity by its key, of several, and of a statement that is cached itself."""
+
+    def __init__(self, engine: Engine, url: str, way: str) -> None:
+        super().__init__(engine, url, "strict")
+        self._way = way
+
+    def read(self, row_id: int) -> int:
+        with Session(self._engine) as session:
+            if self._way == "one":
+                row = self.cache.get(session, Row, row_id)
+            elif self._way == "many":
+                row = self.cache.get_many(session, Row, {row_id, 0, 1, 2}).get(row_id)
+            else:
+                row = session.scalars(select(Row).where(Row.id == row_id).options(cached(cache=self.cache))).one()
+            assert row is not None
+            return row.n
 
 
 class Dogpile:
@@ -125,6 +145,9 @@ CONTENDERS: dict[str, Callable[[Engine, str], Contender]] = {
     "perfkit, strict, 20 ms lease, writers wait": lambda engine, url: Perfkit(
         engine, url, "strict", LEASE_S, writer_waits=True
     ),
+    "perfkit, strict, entities": lambda engine, url: Entities(engine, url, "one"),
+    "perfkit, strict, several entities": lambda engine, url: Entities(engine, url, "many"),
+    "perfkit, strict, statements": lambda engine, url: Entities(engine, url, "statement"),
     "perfkit, 20 ms lease": lambda engine, url: Perfkit(engine, url, "strict", LEASE_S),
     "perfkit, committed": lambda engine, url: Perfkit(engine, url, "committed"),
     "dogpile.cache, distributed lock": Dogpile,

@@ -125,7 +125,7 @@ def _measured(
     with Session(engine) as session:
         routes = loaded(session)
         client.set("pickles", pickle.dumps(list(routes)))
-        client.set("values", msgpack.packb(_values(routes), datetime=True))
+        client.set("values", cast(bytes, msgpack.packb(_values(routes), datetime=True)))
         frozen: FrozenResult[Any] = session.execute(query(count)).freeze()
         client.set("frozen", pickle.dumps(frozen))
         cached(session, count)

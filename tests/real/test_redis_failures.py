@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
+from copy import copy
 from pathlib import Path
 
 import pytest
@@ -341,7 +342,7 @@ def test_a_key_of_another_type_is_a_bypass(shop, own_redis, key):
     assert shop.read() == shop.read() == "new"
 
 
-def test_a_server_that_is_still_loading_is_a_bypass(pg_url, own_redis, redis_program):
+def test_a_server_that_is_still_loading_is_a_bypass(pg_url, own_redis):
     """LOADING, after a restart with much to load."""
     shop = Shop(pg_url, own_redis.url)
     shop.write("old")
@@ -351,12 +352,8 @@ def test_a_server_that_is_still_loading_is_a_bypass(pg_url, own_redis, redis_pro
             client.set(f"other:{i}", b"x" * 100)
         client.save()
     own_redis.kill()
-    loading = OwnRedis.__new__(OwnRedis)
-    loading.port, loading.folder, loading.url = own_redis.port, own_redis.folder, own_redis.url
-    loading._program, loading._options = (
-        redis_program,
-        (*("--key-load-delay", "20000", "--loading-process-events-interval-bytes", "1024"),),
-    )
+    loading = copy(own_redis)
+    loading._options = ("--key-load-delay", "20000", "--loading-process-events-interval-bytes", "1024")
     loading.start(waits=False)
     until(lambda: b"LOADING" in raw_answer(loading.port))
 

@@ -22,9 +22,18 @@ def test_strict_has_no_stale_read(pg_url, redis_url, mix):
     assert (total.stale_visible, total.stale_acknowledged, total.left) == (0, 0, 0)
 
 
-@pytest.mark.parametrize("name", ["perfkit, strict, validated", "perfkit, strict, 20 ms lease, writers wait"])
-def test_strict_has_none_with_results_in_the_process_either(pg_url, redis_url, name):
-    """Versions that are asked for, or leases that writers wait for."""
+@pytest.mark.parametrize(
+    "name",
+    [
+        "perfkit, strict, validated",
+        "perfkit, strict, 20 ms lease, writers wait",
+        "perfkit, strict, entities",
+        "perfkit, strict, several entities",
+        "perfkit, strict, statements",
+    ],
+)
+def test_strict_has_none_in_any_other_way_either(pg_url, redis_url, name):
+    """Results in the process, by versions that are asked for or leases that writers wait for; entities; statements."""
     total = Count()
     while not (total.deaths and total.reads > 500 and total.commits > 20):
         total.add(stress(pg_url, redis_url, name, "one hot row", 3.0))

@@ -12,7 +12,7 @@ from inspect import isawaitable
 from itertools import islice
 from typing import Any, NamedTuple, cast
 
-from sqlalchemy import Select, Table, inspect, select, tuple_
+from sqlalchemy import ColumnElement, Select, Table, inspect, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper, Session
 
@@ -54,8 +54,9 @@ class Lookup:
         if not isinstance(mapper, Mapper):
             raise CacheDeclarationError(f"{model!r} is not mapped: give the class of the entities.")
         self._model, self._mapper = model, mapper
+        self._columns: Sequence[ColumnElement[Any]] = mapper.primary_key
         self._tables = [table for table in mapper.tables if isinstance(table, Table)]
-        names = [f"key{number}" for number in range(len(mapper.primary_key))]
+        names = [f"key{number}" for number in range(len(self._columns))]
         fields = ",".join(f"{{{name}}}" for name in names)
         tags = [f"{table.name}#{fields}" for table in self._tables if len(table.primary_key.columns) == len(names)]
         scope: dict[str, Any] = {"model": model}
@@ -81,7 +82,7 @@ class Lookup:
         Raises:
             CacheDeclarationError: it has more or fewer parts than the class's.
         """
-        names = [self._mapper.get_property_by_column(column).key for column in self._mapper.primary_key]
+        names = [self._mapper.get_property_by_column(column).key for column in self._columns]
         if isinstance(identity, Mapping):
             key: Key = tuple(identity[name] for name in names if name in identity)
         else:
@@ -260,10 +261,9 @@ class Lookup:
             declared.count(Filled(found[key], reason, kept=kept.get(key)), (own_s, load.took_us / 1e6))
 
     def _statement(self, keys: Sequence[Key]) -> Select[Any]:
-        columns = self._mapper.primary_key
-        if len(columns) == 1:
-            return select(self._model).where(columns[0].in_([key[0] for key in keys]))
-        return select(self._model).where(tuple_(*columns).in_(keys))
+        if len(self._columns) == 1:
+            return select(self._model).where(self._columns[0].in_([key[0] for key in keys]))
+        return select(self._model).where(tuple_(*self._columns).in_(keys))
 
 
 class _Load(NamedTuple):

@@ -381,7 +381,7 @@ async def _claim(
 ) -> bytes | Hit | None:
     """The right to load for all processes; or what another has loaded meanwhile. None: load without asking anybody."""
     name, holder = question.key + CLAIM, urandom(12)
-    until_s, pause_s = ports.clock.monotonic() + CLAIM_HOLD_MS / 1000, FIRST_PAUSE_S
+    since_s = ports.clock.monotonic()
     try:
         while True:
             is_mine = await claims.claim(name, holder, CLAIM_HOLD_MS)
@@ -393,10 +393,11 @@ async def _claim(
                 return found
             if is_mine:
                 return holder
-            if found.versions != versions or not ports.waiting.may_pause() or ports.clock.monotonic() >= until_s:
+            waited_s = ports.clock.monotonic() - since_s
+            if found.versions != versions or not ports.waiting.may_pause() or waited_s >= CLAIM_HOLD_MS / 1000:
                 return None
-            await ports.waiting.sleep(pause_s)
-            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            # so that nobody waits much more than a tenth longer than the load takes
+            await ports.waiting.sleep(min(max(FIRST_PAUSE_S, waited_s / 10), LONGEST_PAUSE_S))
     except StoreDown:
         return None
 
