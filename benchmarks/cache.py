@@ -24,7 +24,7 @@ from dogpile.cache import make_region
 from sqlalchemy import Engine, create_engine, func, update
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from benchmarks import stampede
+from benchmarks import memory, stampede
 from benchmarks.entities import entities_into_a_session
 from benchmarks.near import hits_in_the_process
 from benchmarks.rounds import Contender, Figure, measure, show
@@ -67,6 +67,7 @@ def run(*, quick: bool) -> dict[str, Any]:
         if up.postgres_url is not None and url is not None:
             for count, figures in entities_into_a_session(database, url, rounds).items():
                 entities[str(count)] = show(f"{count:,} entities with their relations, into a session", figures)
+        sizes: dict[str, Any] = {} if url is None else memory.run(engine, url)
         crowd = [] if url is None else stampede.show(stampede.run(url, 1 if quick else 5))
         trips = _round_trips(engine, url) if url is not None else {}
         bumps = [_bump(engine, to, 2_000 if quick else 100_000) for to in ("memory://", url) if to is not None]
@@ -84,6 +85,7 @@ def run(*, quick: bool) -> dict[str, Any]:
         "commits": commits,
         "entities": entities,
         "stampede": crowd,
+        "memory": sizes,
         "bumps": bumps,
         "round_trips": trips,
     }

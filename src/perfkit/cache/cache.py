@@ -81,7 +81,7 @@ class CacheStats:
     function, with what it has saved, the most first. Of the commits that changed something,
     `marked_commits` were announced beforehand, `unmarked_commits` only afterwards, and `refused_commits` not made;
     of the first two, `unbumped_commits` could not be told to the store when they came back, or their outcome is not
-    known.
+    known. `l1_entries` results with `l1_bytes` are held in the process, and `l1_evicted` had to go for want of room.
     """
 
     hits: int
@@ -98,6 +98,9 @@ class CacheStats:
     unmarked_commits: int
     refused_commits: int
     unbumped_commits: int
+    l1_entries: int
+    l1_bytes: int
+    l1_evicted: int
     functions: tuple[FunctionStats, ...] = field(default=(), repr=False)
 
     @property
@@ -603,6 +606,7 @@ class Cache:
         """Totals of this process so far."""
         self._runtime.near.count()
         commits = self._runtime.commits.totals()
+        l1_entries, l1_bytes, l1_evicted = self._runtime.near.size()
         functions = sorted((declared.tally.stats() for declared in self._declared), key=lambda each: -each.saved_s)
 
         def all_of(reasons: Iterable[Mapping[Reason, int]]) -> dict[Reason, int]:
@@ -623,6 +627,9 @@ class Cache:
             unmarked_commits=commits.get("unmarked", 0),
             refused_commits=commits.get("refused", 0),
             unbumped_commits=commits.get("unbumped", 0),
+            l1_entries=l1_entries,
+            l1_bytes=l1_bytes,
+            l1_evicted=l1_evicted,
             functions=tuple(functions),
         )
 
