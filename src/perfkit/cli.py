@@ -4,18 +4,24 @@ perfkit cache doctor --cache redis://… --database postgresql+psycopg://…
 perfkit cache stats|ls --cache redis://… --namespace shop
 perfkit cache show --cache redis://… KEY
 perfkit cache invalidate --cache redis://… --namespace shop bins
+perfkit cache verify --cache redis://… shop.ops:cache_and_sessions
 """
 
 from __future__ import annotations
 
+import asyncio
+import importlib
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from itertools import groupby
-from typing import Annotated
+from itertools import groupby, islice
+from typing import Annotated, Any
 
-from perfkit.cache import inventory
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from perfkit.cache import Cache, Rechecked, inventory
 from perfkit.cache.doctor import Finding, Level, examine_database, examine_store
 from perfkit.errors import CacheDeclarationError, CacheError, MissingExtra, Unreadable
 
@@ -174,6 +180,61 @@ def invalidate(
     with _told():
         bumped = inventory.bump(store, namespace, tags)
     _console().print(f"out of date: all that depends on {_plain(', '.join(bumped))}", soft_wrap=True)
+
+
+@cache.command()
+def verify(
+    setup: Annotated[
+        str, typer.Argument(metavar="MODULE:FUNCTION", help="Gives (cache, sessions), connected and watching.")
+    ],
+    store: Store,
+    function: Annotated[str, typer.Option(metavar="TEXT", help="Only functions with this in their names.")] = "",
+    limit: Annotated[int, typer.Option(metavar="COUNT", min=1, help="Stop after so many.")] = 1_000,
+    as_json: AsJson = False,
+) -> None:
+    """Load entries again, and compare them with what was kept. Ends with 1 if one was not what the database says."""
+    with _told():
+        made, sessions = _set_up(setup)
+        found = inventory.entries_in(store, made.namespace)
+        keys = islice((each.key for each in found if function in each.function), limit)
+        with Console(stderr=True).status("looking") as status:
+
+            def progress(so_far: Rechecked) -> None:
+                status.update(f"{so_far.done:,} looked at, {len(so_far.violations):,} wrong")
+
+            if isinstance(sessions(), AsyncSession):
+                result = asyncio.run(made.averify(keys, sessions=sessions, progress=progress))
+            else:
+                result = made.verify(keys, sessions=sessions, progress=progress)
+    if as_json:
+        typer.echo(json.dumps(asdict(result), indent=2))
+    else:
+        console = _console()
+        for key in result.violations:
+            console.print(f"[bold red]wrong[/]  {_plain(key)}", soft_wrap=True)
+        console.print(
+            f"{result.right:,} right, {len(result.violations):,} wrong, {result.out_of_date:,} out of date, "
+            f"{result.skipped:,} that cannot be called from here, {result.failed:,} that failed"
+        )
+    raise typer.Exit(1 if result.violations else 0)
+
+
+def _no_set_up(why: str) -> typer.BadParameter:
+    return typer.BadParameter(why, param_hint="MODULE:FUNCTION")
+
+
+def _set_up(name: str) -> tuple[Cache, Callable[[], Any]]:
+    module, _, function = name.partition(":")
+    sys.path.insert(0, "")
+    try:
+        made, sessions = getattr(importlib.import_module(module), function)()
+    except (ImportError, AttributeError, TypeError, ValueError) as wrong:
+        raise typer.BadParameter(
+            f"{name!r} gives no (cache, sessions): {wrong}", param_hint="MODULE:FUNCTION"
+        ) from None
+    if not isinstance(made, Cache) or not callable(sessions):
+        raise _no_set_up(f"{name!r} gives no (cache, sessions)")
+    return made, sessions
 
 
 @contextmanager

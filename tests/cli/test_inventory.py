@@ -197,3 +197,38 @@ def test_the_commands(redis_url, tmp_path):
         assert "Traceback" not in wrong.stderr
     assert "no entries in 'none'" in run("ls", *where, "--namespace", "none").stdout
     service.close()
+
+
+def test_verify_calls_functions_again(service, tmp_path):
+    """The command, with a module that sets the service up."""
+    (tmp_path / "shop_ops.py").write_text(
+        "from sqlalchemy.orm import Session\n"
+        "from tests.cli.test_inventory import Service\n"
+        f"service = Service({str(tmp_path / 'shop.db')!r}, {service.url!r})\n"
+        "def cache_and_sessions():\n"
+        "    return service.cache, lambda: Session(service.engine)\n"
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "perfkit",
+        "cache",
+        "verify",
+        "shop_ops:cache_and_sessions",
+        "--cache",
+        service.url,
+    ]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+
+    def verify(*more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*command, *more], capture_output=True, text=True, env=environment, check=False)
+
+    found = verify("--function", "count", "--json")
+    assert (found.returncode, json.loads(found.stdout)["violations"]) == (0, []), found.stderr
+    assert json.loads(found.stdout)["right"] >= 3
+    assert "right, 0 wrong" in verify().stdout
+    wrong = subprocess.run(
+        [*command[:5], "nowhere:x", *command[6:]], capture_output=True, text=True, env=environment, check=False
+    )
+    assert wrong.returncode == 2
+    assert "gives no (cache, sessions)" in wrong.stderr

@@ -14,6 +14,7 @@ from perfkit.cache.older import OlderAnswer as OlderAnswer
 from perfkit.cache.policy import Own as Own
 from perfkit.cache.policy import Policy as Policy
 from perfkit.cache.reasons import Reason as Reason
+from perfkit.cache.recheck import Rechecked as Rechecked
 from perfkit.cache.store import Seen as Seen
 from perfkit.cache.store import Store as Store
 from perfkit.cache.tags import Only as Only
@@ -39,6 +40,7 @@ __all__ = [
     "Peeked",
     "Policy",
     "Reason",
+    "Rechecked",
     "Seen",
     "Store",
     "TagSource",
@@ -62,6 +64,7 @@ for _public in (
     Peeked,
     Policy,
     Reason,
+    Rechecked,
     Seen,
     Store,
     Warmed,

@@ -31,6 +31,7 @@ from perfkit.cache.older import OlderAnswer, noting_older
 from perfkit.cache.policy import Own, Policy, own_policy
 from perfkit.cache.read import Hit
 from perfkit.cache.reasons import Reason
+from perfkit.cache.recheck import Recheck, Rechecked
 from perfkit.cache.redis import RedisStore
 from perfkit.cache.relations import Known, declare_conditions, folded
 from perfkit.cache.runtime import Runtime
@@ -153,6 +154,11 @@ class Cache:
         self._wires: Wires | None = None
         self._lookups: dict[tuple[type, bool], Lookup] = {}
         self._announcer = Announcer(self._writer, self._count_commit, self._runtime.bumps)
+
+    @property
+    def namespace(self) -> str:
+        """What begins every key."""
+        return self._runtime.namespace
 
     # ---- declaring
 
@@ -499,6 +505,30 @@ class Cache:
         if not declared.suspends:
             raise CacheDeclarationError(f"{declared.keys.name} is not async: call cache.warm(…).")
         return await WarmUp(declared, bound, calls, progress).run_later(sessions, workers)
+
+    def verify(
+        self,
+        keys: Iterable[str],
+        *,
+        sessions: Callable[[], Session],
+        progress: Callable[[Rechecked], object] | None = None,
+    ) -> Rechecked:
+        """Call the functions of these entries again, and compare: whether what is kept is what the database says.
+
+        `keys` are those of entries, as `perfkit cache ls` and `key_of` give them; the arguments are read back from
+        them. Each entry is loaded anew, in a session of its own. Async functions are skipped; `averify` is for those.
+        """
+        return Recheck(self._declared, progress).run(keys, sessions)
+
+    async def averify(
+        self,
+        keys: Iterable[str],
+        *,
+        sessions: Callable[[], AsyncSession],
+        progress: Callable[[Rechecked], object] | None = None,
+    ) -> Rechecked:
+        """`verify` for async functions."""
+        return await Recheck(self._declared, progress).run_later(keys, sessions)
 
     @overload
     def peek(  # type: ignore[overload-overlap]

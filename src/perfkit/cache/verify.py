@@ -37,24 +37,37 @@ async def sampled(call: Call) -> Hit | None:
     return hit
 
 
+async def recheck(call: Call) -> bool | None:
+    """Whether what is kept is what the database says; None if nothing is, or it was written meanwhile.
+
+    Raises:
+        whatever the function raises
+    """
+    hit = await call.looked_up()
+    if hit is None:
+        return None
+    answer = await call.refill()
+    return _judge(call, hit.kept, answer, await call.looked_up())
+
+
 async def _compare(call: Call, kept: Kept, answer: Filled) -> None:
     _judge(call, kept, answer, await call.looked_up())
 
 
-def _judge(call: Call, kept: Kept, answer: Filled, now: Hit | None) -> None:
+def _judge(call: Call, kept: Kept, answer: Filled, now: Hit | None) -> bool | None:
     tally, name = call.declared.tally, call.declared.keys.name
     if answer.kept is None or now is None or not kept.bearing == answer.kept.bearing == now.kept.bearing:
-        return  # something was written meanwhile, and both may be right
+        return None  # something was written meanwhile, and both may be right
     tally.add("verified")
     if kept.payload == answer.kept.payload:
-        return
+        return True
     was, is_now = call.codec.unpack(kept.payload), call.codec.unpack(answer.kept.payload)
     if type(was) is Graph and type(is_now) is Graph:
         (was, had), (is_now, has) = was.plainly(), is_now.plainly()
         if had != has:
             was = None
     if was == is_now or _are_same_in_other_order(was, is_now, call):
-        return
+        return True
     tally.add("violation")
     _log.error(
         "%s: what was kept under %r is not what the database says, and nothing was written that perfkit saw. Was it "
@@ -62,6 +75,7 @@ def _judge(call: Call, kept: Kept, answer: Filled, now: Hit | None) -> None:
         name,
         call.question.key.decode(errors="replace"),
     )
+    return False
 
 
 def _are_same_in_other_order(was: Any, is_now: Any, call: Call) -> bool:
