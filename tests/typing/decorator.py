@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import assert_type
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, assert_type
 
-from sqlalchemy import Table
+from sqlalchemy import Table, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from perfkit import Cache, Policy
+from perfkit.cache import cached
 
 cache = Cache("typing", Policy(mode="strict", ttl=900))
 
@@ -53,6 +54,12 @@ async def uses(session: Session, asession: AsyncSession, table: Table) -> None:
     assert_type(cache.drop(plain, session, 1), bool)
     assert_type(cache.drop(suspending, asession, 1), Awaitable[bool])
     assert_type(cache.key_of(Board.free, 1), str)
+
+    assert_type(cache.get(session, Board, 1), Board | None)
+    assert_type(await cache.get(asession, Board, (1, "x")), Board | None)
+    assert_type(cache.get_many(session, Board, [1, 2]), dict[int, Board])
+    assert_type(await cache.get_many(asession, Board, {"a"}), dict[str, Board])
+    assert_type(session.scalars(select(table.c.id).options(cached(ttl=60))).all(), Sequence[Any])
 
     # three mistakes that a type checker must see; an unused ignore would be one, too
     plain(session, "1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
