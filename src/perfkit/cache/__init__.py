@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from perfkit.cache.cache import Cache as Cache
 from perfkit.cache.cache import CacheStats as CacheStats
+from perfkit.cache.events import CacheEvent as CacheEvent
 from perfkit.cache.explain import ExplainedTag as ExplainedTag
 from perfkit.cache.explain import Explanation as Explanation
 from perfkit.cache.explain import Peeked as Peeked
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Cache",
+    "CacheEvent",
     "CacheStats",
     "ExplainedTag",
     "Explanation",
@@ -52,6 +54,7 @@ __all__ = [
 
 for _public in (
     Cache,
+    CacheEvent,
     CacheStats,
     ExplainedTag,
     Explanation,

@@ -20,6 +20,7 @@ from perfkit.cache.bumps import line_of_caller
 from perfkit.cache.call import Call, ask
 from perfkit.cache.declared import Declared
 from perfkit.cache.decorator import declared_by, decorated, refresh_later, refresh_now
+from perfkit.cache.events import CacheEvent
 from perfkit.cache.explain import Explanation, Peeked, explained, peeked
 from perfkit.cache.found import FoundRows
 from perfkit.cache.guard import Guard
@@ -622,6 +623,14 @@ class Cache:
                 yield
             finally:
                 self._runtime.turn_back(before)
+
+    def listen(self, listener: Callable[[CacheEvent], object]) -> Callable[[], None]:
+        """Call `listener` with what becomes of each call, in the thread or task of the caller. Returns what ends that.
+
+        For monitors, beside `stats()`. Hits that ask nobody, those under a lease, are only counted. A listener must not
+        wait; what it raises is logged.
+        """
+        return self._runtime.listeners.add(listener)
 
     def stats_of(self, function: Callable[..., Any]) -> FunctionStats:
         """Totals of one function in this process so far.

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_type_hints
 
 from sqlalchemy.orm import Session
 
+from perfkit.cache.events import CacheEvent, Outcome
 from perfkit.cache.fill import database_of
 from perfkit.cache.found import Finder, FoundRows
 from perfkit.cache.keeping import NO_LIMITS
@@ -253,23 +254,30 @@ class Declared:
             ) from None
 
     def count(self, answer: Hit | Filled | Older | Shadowed | Reason, took: tuple[float, float | None] | None) -> None:
-        """Add one call, and what it took, to the function's totals."""
+        """Add one call, and what it took, to the function's totals; and tell who listens."""
+        outcome: Outcome
+        reason: Reason | None = None
         if isinstance(answer, Hit):
-            self.tally.add("hit")
+            outcome = "hit"
         elif isinstance(answer, Shadowed):
-            self.tally.add("bypass", Reason.SHADOW)
-            return  # what it costs to look is not to be weighed against what it would save
+            outcome, reason = "bypass", Reason.SHADOW
         elif isinstance(answer, Older):
-            self.tally.add(answer.why)
+            outcome = answer.why
         elif isinstance(answer, Reason):
-            self.tally.add("bypass", answer)
+            outcome, reason = "bypass", answer
         else:
-            self.tally.add("shared" if answer.shared else "fill")
-            if answer.unkept is not None:
-                self.tally.add("unkept", answer.unkept)
+            outcome, reason = "shared" if answer.shared else "fill", answer.unkept
             if answer.odd is not None:
                 self.tally.add("odd", answer.odd)
-        if took is not None:
+        if outcome == "bypass":
+            self.tally.add(outcome, reason)
+        else:
+            self.tally.add(outcome)
+            if reason is not None:
+                self.tally.add("unkept", reason)
+        self.happened(outcome, reason, took)
+        if took is not None and reason is not Reason.SHADOW:
+            # what it costs to look in shadow is not to be weighed against what it would save
             self.tally.time(*took)
 
     def count_refresh(self, answer: Filled, took: tuple[float, float | None]) -> None:
@@ -277,7 +285,17 @@ class Declared:
         self.tally.add("refreshed")
         if answer.unkept is not None:
             self.tally.add("unkept", answer.unkept)
+        self.happened("refreshed", answer.unkept, took)
         self.tally.time(*took)
+
+    def happened(
+        self, outcome: Outcome, reason: Reason | None = None, took: tuple[float, float | None] | None = None
+    ) -> None:
+        """Tell who listens."""
+        if self.runtime.listeners:
+            own_s, load_s = took or (None, None)
+            event = CacheEvent(function=self.keys.name, outcome=outcome, reason=reason, own_s=own_s, load_s=load_s)
+            self.runtime.listeners.tell(event)
 
     def tell(self, reason: Reason, why: str) -> None:
         """Warn, once, that no result will be kept as the function is written."""

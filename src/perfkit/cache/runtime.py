@@ -13,6 +13,7 @@ from sqlalchemy import Dialect, Engine, event
 from perfkit.cache.arrears import Arrears
 from perfkit.cache.background import Background
 from perfkit.cache.bumps import Bumps
+from perfkit.cache.events import Listeners
 from perfkit.cache.flights import Flights
 from perfkit.cache.guard import Guard
 from perfkit.cache.memory import MemoryStore
@@ -45,6 +46,7 @@ class Runtime:
         self.arrears = Arrears()
         self.commits: Counters[Commits] = Counters()
         self.bumps = Bumps()
+        self.listeners = Listeners()
         self.near = Near(max_bytes=policy.l1_bytes)
         self._minded: WeakSet[Engine] = WeakSet()
         self._leave_store: Callable[[], None] = lambda: None

@@ -69,6 +69,7 @@ def _judge(call: Call, kept: Kept, answer: Filled, now: Hit | None) -> bool | No
     if was == is_now or _are_same_in_other_order(was, is_now, call):
         return True
     tally.add("violation")
+    call.declared.happened("violation")
     _log.error(
         "%s: what was kept under %r is not what the database says, and nothing was written that perfkit saw. Was it "
         "written by something else, or does the function depend on more than its arguments?",
