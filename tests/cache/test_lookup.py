@@ -11,6 +11,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Mapped, Session, aliased, column_property, mapped_column
 
+from perfkit import Cache, Policy
 from perfkit.cache import Reason
 from perfkit.errors import CacheDeclarationError, StoreDown
 from tests.cache.test_dependencies import Counting
@@ -346,6 +347,24 @@ def test_a_commit_during_the_load_is_not_lost(fleet):
     lookup._loading.function = real
     with fleet.session() as session:
         assert fleet.cache.get_many(session, Depot, [1, 2])[1].name == "later"
+
+
+def test_in_ttl_mode_nothing_but_time_ends_them(fleet):
+    """No tags are borne then."""
+    cache = Cache("timed", Policy(mode="ttl", ttl=60))
+    cache.connect(Trips())
+    cache.watch(fleet.engine, Base.metadata)
+    for _ in range(2):
+        with fleet.session() as session:
+            assert cache.get(session, Depot, 2).name == "south"
+            assert len(cache.get_many(session, Depot, [1, 3])) == 1
+    assert cache.stats().hits == 3
+    with fleet.session() as session:
+        session.get_one(Depot, 1).name = "east"
+        session.commit()
+    with fleet.session() as session:
+        assert cache.get_many(session, Depot, [1])[1].name == "north"
+    cache.close()
 
 
 def test_async_sessions_have_both(tmp_path):

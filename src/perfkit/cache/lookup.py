@@ -21,7 +21,7 @@ from perfkit.cache.cells import Version, version_of
 from perfkit.cache.declared import Declared
 from perfkit.cache.entries import Entry, seal
 from perfkit.cache.observe import Observation
-from perfkit.cache.read import Filled, Hit, Kept, Question, Versions, asked_first, judge, reason_of, settle
+from perfkit.cache.read import Bearing, Filled, Hit, Kept, Question, Versions, asked_first, judge, reason_of, settle
 from perfkit.cache.reasons import Reason
 from perfkit.cache.store import Sealed, Seen, Store, put_all
 from perfkit.errors import CacheDeclarationError, StoreDown, Unreadable
@@ -235,12 +235,13 @@ class Lookup:
         sealed: list[Sealed] = []
         kept: dict[Key, Kept] = {}
         reasons: dict[Key, Reason | None] = dict.fromkeys(missing, load.unkept)
-        for key, (question, _) in missing.items() if load.unkept is None else ():
+        for key, (question, versions) in missing.items() if load.unkept is None else ():
             payload = declared.codec.pack(found[key])
             if len(payload) > question.keeping.max_bytes:
                 reasons[key] = Reason.TOO_LARGE
                 continue
-            bearing = load.observation.bearing(question.known.tags)
+            known = question.known.tags
+            bearing = load.observation.bearing(known) if declared.learns else Bearing(known, versions[: len(known)])
             life_ms = question.keeping.life_ms(found[key], ports.chance)
             kept[key] = Kept(payload, bearing, load.at_ms, load.took_us, life_ms)
             entry = Entry(payload, *bearing, load.at_ms, load.took_us, life_ms)
