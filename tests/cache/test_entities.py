@@ -36,6 +36,7 @@ from sqlalchemy.orm import (
     joinedload,
     lazyload,
     load_only,
+    make_transient_to_detached,
     mapped_column,
     object_session,
     query_expression,
@@ -532,20 +533,57 @@ def test_a_load_that_was_given_a_held_entity_is_not_kept(fleet):
     assert fleet.cache.stats().unkept == {Reason.IDENTITY_MAP: 1}
 
 
-def test_another_class_in_its_place_has_the_function_called(fleet):
-    """A row that changed its class meanwhile; what SQLAlchemy does with it is SQLAlchemy's."""
+def test_what_cannot_be_put_together_is_loaded_instead(fleet, monkeypatch):
+    """And kept in its place, for sync and for async functions."""
+    import asyncio
+
     trucks = fleet.cached(lambda: select(Truck).where(Truck.id == 1))
-    (declared,) = fleet.cache._declared
+    engine = create_async_engine(str(fleet.engine.url).replace("sqlite:", "sqlite+aiosqlite:"))
+    fleet.cache.watch(engine)
+
+    @fleet.cache.query()
+    async def later(session: AsyncSession) -> list[Truck]:
+        return list(await session.scalars(select(Truck).where(Truck.id == 1)))
+
+    async def ask() -> str:
+        async with AsyncSession(engine) as session:
+            return (await later(session))[0].plate
+
+    def refuse(*_: object) -> None:
+        raise Unreadable("another class in its place")
+
+    async def run() -> None:
+        assert await ask() == "ABC-1"
+        monkeypatch.setattr(Graph, "into", refuse)
+        assert await ask() == "ABC-1"
+        await engine.dispose()
+
+    asyncio.run(run())
     with fleet.session() as session:
-        found = trucks(session)[0]
-        key = sa_inspect(found).key
+        assert trucks(session)[0].plate == "ABC-1"
+    stats = fleet.cache.stats()
+    assert (stats.hits, stats.fills) == (2, 4)
+
+
+def test_an_entity_of_another_class_is_not_put_in_its_place(fleet):
+    """A row that has changed its class while the session held it."""
+    trucks = fleet.cached(lambda: select(Truck).where(Truck.id == 1))
     with fleet.session() as session:
-        other = Truck()
-        other.id = 1
+        key = sa_inspect(trucks(session)[0]).key
+    with fleet.session() as session:
+        other = Depot(id=1, name="x")
+        make_transient_to_detached(other)
         sa_inspect(other).key = key
         session.add(other)
-        assert trucks(session) == [other]
-    assert declared.tally.stats().fills == 1
+        graph = fleet.cache._declared[0].codec.unpack(packed_of(fleet, trucks))
+        with pytest.raises(Unreadable, match="holds a Depot"):
+            graph.into(session)
+
+
+def packed_of(fleet: Fleet, function: Any) -> bytes:
+    """The bytes of what a cached function gives."""
+    with fleet.session() as session:
+        return fleet.cache._declared[0].codec.pack(function(session))
 
 
 def test_callers_who_wait_for_one_load_have_entities_of_their_own(fleet):
