@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 from perfkit.cache.recheck import _arguments
 from tests.cache.test_dependencies import Counting
 from tests.cache.test_entities import Fleet, Truck, everything
+from tests.cache.test_verify import behind
 
 
 class Colour(enum.Enum):
@@ -34,14 +35,6 @@ def fleet(tmp_path) -> Iterator[Fleet]:
     fleet = Fleet(tmp_path / "fleet.db", Counting())
     yield fleet
     fleet.close()
-
-
-def behind(fleet: Fleet, sql: str) -> None:
-    """A write that perfkit does not see."""
-    raw = fleet.engine.raw_connection()
-    raw.cursor().execute(sql)
-    raw.commit()
-    raw.close()
 
 
 ARGUMENTS: list[Any] = [

@@ -19,9 +19,20 @@ from sqlalchemy.orm import Mapper, Session
 from perfkit.cache.call import Call, ask, took_by
 from perfkit.cache.cells import Version, version_of
 from perfkit.cache.declared import Declared
-from perfkit.cache.entries import Entry, seal
 from perfkit.cache.observe import Observation
-from perfkit.cache.read import Bearing, Filled, Hit, Kept, Question, Versions, asked_first, judge, reason_of, settle
+from perfkit.cache.read import (
+    Bearing,
+    Filled,
+    Hit,
+    Kept,
+    Question,
+    Versions,
+    asked_first,
+    judge,
+    reason_of,
+    sealed,
+    settle,
+)
 from perfkit.cache.reasons import Reason
 from perfkit.cache.store import Sealed, Seen, Store, put_all
 from perfkit.errors import CacheDeclarationError, StoreDown, Unreadable
@@ -232,7 +243,7 @@ class Lookup:
         self, calls: Mapping[Key, Call], missing: Mapping[Key, _Missing], found: Mapping[Key, Any], load: _Load
     ) -> None:
         declared, ports = self._declared, calls[next(iter(missing))].ports
-        sealed: list[Sealed] = []
+        entries: list[Sealed] = []
         kept: dict[Key, Kept] = {}
         reasons: dict[Key, Reason | None] = dict.fromkeys(missing, load.unkept)
         for key, (question, versions) in missing.items() if load.unkept is None else ():
@@ -244,11 +255,9 @@ class Lookup:
             bearing = load.observation.bearing(known) if declared.learns else Bearing(known, versions[: len(known)])
             life_ms = question.keeping.life_ms(found[key], ports.chance)
             kept[key] = Kept(payload, bearing, load.at_ms, load.took_us, life_ms)
-            entry = Entry(payload, *bearing, load.at_ms, load.took_us, life_ms)
-            raw = seal(entry, name=question.key, compress_above=question.keeping.compress_above, guard=question.guard)
-            sealed.append(Sealed(question.key, raw, life_ms))
+            entries.append(sealed(question, kept[key]))
         try:
-            await put_all(sealed, ports.store)
+            await put_all(entries, ports.store)
         except StoreDown:
             reasons |= dict.fromkeys(kept, Reason.STORE_DOWN)
             kept = {}

@@ -41,7 +41,7 @@ from perfkit.cache.flights import Flights, NoLanding
 from perfkit.cache.guard import Guard
 from perfkit.cache.keeping import Keeping
 from perfkit.cache.reasons import Reason
-from perfkit.cache.store import ClaimingStore, InstantStore, Seen, Store
+from perfkit.cache.store import ClaimingStore, InstantStore, Sealed, Seen, Store
 from perfkit.clock import SYSTEM, Clock
 from perfkit.errors import StoreDown, Unreadable
 from perfkit.waiting import Waiting
@@ -402,6 +402,15 @@ async def _claim(
         return None
 
 
+def sealed(question: Question, kept: Kept) -> Sealed:
+    """A result as the store is given it."""
+    entry = Entry(kept.payload, *kept.bearing, kept.at_ms, kept.took_us, kept.life_ms)
+    compress_above, guard = question.keeping.compress_above, question.guard
+    return Sealed(
+        question.key, seal(entry, name=question.key, compress_above=compress_above, guard=guard), kept.life_ms
+    )
+
+
 class _Loaded(NamedTuple):
     """What followers may have; why the result was not kept; what was kept of it."""
 
@@ -437,15 +446,12 @@ async def _load_and_keep(
             if isinstance(more, Reason):
                 return value, _Loaded(landing, more)
             bearing = more
-        entry = Entry(payload, *bearing, at_ms, took_us, life_ms)
-        compress_above, guard = question.keeping.compress_above, question.guard
-        sealed = seal(entry, name=question.key, compress_above=compress_above, guard=guard)
-        await ports.store.put(question.key, sealed, life_ms)
+        kept = Kept(payload, bearing, at_ms, took_us, life_ms)
+        await ports.store.put(*sealed(question, kept))
     except StoreDown:
         return value, _Loaded(landing, Reason.STORE_DOWN)
     if question.extra is not None:
         question.extra.remember(bearing.tags[len(known) :])
-    kept = Kept(payload, bearing, at_ms, took_us, life_ms)
     return value, _Loaded(kept if foreseen else NoLanding.JUST_LANDED, None, kept)
 
 
