@@ -214,7 +214,8 @@ def verify(
             console.print(f"[bold red]wrong[/]  {_plain(key)}", soft_wrap=True)
         console.print(
             f"{result.right:,} right, {len(result.violations):,} wrong, {result.out_of_date:,} out of date, "
-            f"{result.skipped:,} that cannot be called from here, {result.failed:,} that failed"
+            f"{result.skipped:,} that cannot be called from here, {result.failed:,} that failed",
+            soft_wrap=True,
         )
     raise typer.Exit(1 if result.violations else 0)
 

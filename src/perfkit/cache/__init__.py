@@ -85,3 +85,7 @@ def __getattr__(name: str) -> Any:
         cached.__module__ = __name__
         return cached
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
