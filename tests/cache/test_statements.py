@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import doctest
 import subprocess
 import sys
 import warnings
@@ -318,6 +319,13 @@ def test_async_sessions_too(tmp_path):
     asyncio.run(run())
     assert hits(fleet) == 1
     fleet.close()
+
+
+def test_its_example_runs():
+    """Which the collection of doctests misses, as the name is imported lazily."""
+    (example,) = doctest.DocTestFinder(recurse=False).find(cached, "cached", globs={})
+    found = doctest.DocTestRunner().run(example)
+    assert (found.failed, found.attempted) == (0, 3)
 
 
 # ---- the fingerprint
