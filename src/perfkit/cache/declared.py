@@ -37,9 +37,9 @@ from perfkit.cache.relations import Declared as DeclaredReads
 from perfkit.cache.runtime import Runtime
 from perfkit.cache.tags import Dependencies, TagSource, cell_key
 from perfkit.cache.worth import Tally
-from perfkit.codec import Codec, Graph, is_listed, is_mapped, shape_of, types_in
+from perfkit.codec import Codec, Graph, is_listed, shape_of, types_in
 from perfkit.errors import CacheDeclarationError, NotCached
-from perfkit.sqla.entities import reached_from, types_in_columns
+from perfkit.sqla.entities import is_mapped, reached_from, types_in_columns
 from perfkit.sqla.private import mapped_classes
 from perfkit.sqla.sessions import Carrier, carrier_in
 
@@ -255,27 +255,27 @@ class Declared:
 
     def count(self, answer: Hit | Filled | Older | Shadowed | Reason, took: tuple[float, float | None] | None) -> None:
         """Add one call, and what it took, to the function's totals; and tell who listens."""
-        outcome: Outcome
+        kind: Outcome
         reason: Reason | None = None
         if isinstance(answer, Hit):
-            outcome = "hit"
+            kind = "hit"
         elif isinstance(answer, Shadowed):
-            outcome, reason = "bypass", Reason.SHADOW
+            kind, reason = "bypass", Reason.SHADOW
         elif isinstance(answer, Older):
-            outcome = answer.why
+            kind = answer.why
         elif isinstance(answer, Reason):
-            outcome, reason = "bypass", answer
+            kind, reason = "bypass", answer
         else:
-            outcome, reason = "shared" if answer.shared else "fill", answer.unkept
+            kind, reason = "shared" if answer.shared else "fill", answer.unkept
             if answer.odd is not None:
                 self.tally.add("odd", answer.odd)
-        if outcome == "bypass":
-            self.tally.add(outcome, reason)
+        if kind == "bypass":
+            self.tally.add(kind, reason)
         else:
-            self.tally.add(outcome)
+            self.tally.add(kind)
             if reason is not None:
                 self.tally.add("unkept", reason)
-        self.happened(outcome, reason, took)
+        self.happened(kind, reason, took)
         if took is not None and reason is not Reason.SHADOW:
             # what it costs to look in shadow is not to be weighed against what it would save
             self.tally.time(*took)

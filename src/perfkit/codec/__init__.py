@@ -12,9 +12,9 @@ it was made with. If asked to, it takes ORM entities, too: what comes back is a 
 
 from perfkit.codec.graphs import Graph
 from perfkit.codec.pack import Codec
-from perfkit.codec.shapes import is_listed, is_mapped, shape_of, types_in
+from perfkit.codec.shapes import is_listed, shape_of, types_in
 
-__all__ = ["Codec", "Graph", "is_listed", "is_mapped", "shape_of", "types_in"]
+__all__ = ["Codec", "Graph", "is_listed", "shape_of", "types_in"]
 
-for _public in (Codec, Graph, is_listed, is_mapped, shape_of, types_in):
+for _public in (Codec, Graph, is_listed, shape_of, types_in):
     _public.__module__ = __name__

@@ -14,9 +14,9 @@ from typing import Any
 from sqlalchemy import Result, Row, RowMapping, ScalarResult
 
 from perfkit.codec.forms import Form
-from perfkit.codec.shapes import is_mapped, is_namedtuple, is_pydantic
+from perfkit.codec.shapes import is_namedtuple, is_pydantic
 from perfkit.errors import Unpackable
-from perfkit.sqla.entities import relation_of
+from perfkit.sqla.entities import is_mapped, relation_of
 
 ENTITY = (
     "It belongs to its session and may load more from it: return its values, "

@@ -31,7 +31,7 @@ from perfkit.codec.layout import ENTITY_REF, ENTITY_REFS
 from perfkit.codec.reading import read
 from perfkit.codec.scalars import NATIVE, ext
 from perfkit.errors import Unreadable
-from perfkit.sqla.entities import Extent, NoExtent, extent_of, is_entity_class, layout_of
+from perfkit.sqla.entities import MAX_EXTENTS, Extent, NoExtent, extent_of, is_mapped, layout_of
 from perfkit.sqla.private import mapped_classes
 
 MAX_ENTITIES = 2**24
@@ -110,7 +110,7 @@ class Census:
         """Whether values of this class are entities."""
         known = self._classes.get(cls)
         if known is None:
-            known = self._classes[cls] = is_entity_class(cls)
+            known = self._classes[cls] = is_mapped(cls)
         return known
 
     def node(self, entity: Any) -> ExtType:
@@ -298,7 +298,7 @@ def _read_batch(
     extent = _extents.get(key)
     if extent is None:
         extent = Extent(_stamps[stamp], key[1], key[2])
-        if len(_extents) >= 10_000:
+        if len(_extents) >= MAX_EXTENTS:
             _extents.clear()
         _extents[key] = extent
     numbers = struct.unpack(f">{len(packed_numbers) // 4}I", packed_numbers)

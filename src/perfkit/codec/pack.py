@@ -16,9 +16,10 @@ from perfkit.codec.layout import ENTITY_REF, ENTITY_REFS, FLAG, FROZENSET, GRAPH
 from perfkit.codec.reading import Readers, Reading, read
 from perfkit.codec.records import dataclass_form, namedtuple_form
 from perfkit.codec.scalars import NATIVE, READERS, WRITERS, Unfit, ext, write_int
-from perfkit.codec.shapes import is_mapped, is_namedtuple, is_pydantic, name_of
+from perfkit.codec.shapes import is_namedtuple, is_pydantic, name_of
 from perfkit.codec.writing import Writers, Writing
 from perfkit.errors import Unpackable, Unreadable
+from perfkit.sqla.entities import is_mapped
 
 _BUILTINS: Mapping[type, Form] = {
     tuple: Form(name=TUPLE, take=list, make=tuple),

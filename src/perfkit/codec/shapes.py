@@ -14,10 +14,8 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import inspect
-
 from perfkit.errors import UnresolvedAnnotation
-from perfkit.sqla.entities import is_entity_class, layout_of
+from perfkit.sqla.entities import is_mapped, layout_of
 
 
 def types_in(annotation: object) -> frozenset[type]:
@@ -62,11 +60,6 @@ def shape_of(annotation: object) -> str:
 def name_of(cls: type) -> str:
     """`module:qualified name`, what a class is called in keys and in bytes."""
     return f"{cls.__module__}:{cls.__qualname__}"
-
-
-def is_mapped(cls: type) -> bool:
-    """True for an ORM entity, whatever else it is beside."""
-    return inspect(cls, raiseerr=False) is not None
 
 
 def is_pydantic(cls: type) -> bool:
@@ -163,7 +156,7 @@ def _definition(found: Any) -> str | None:
         return f"{found.__name__}={'|'.join(map(_text, _parts(found)))}"
     if not isinstance(found, type):
         return None
-    if is_entity_class(found):
+    if is_mapped(found):
         return layout_of(found)
     if issubclass(found, enum.Enum):
         inside = [f"{name}{_value_text(member)}" for name, member in found.__members__.items()]

@@ -190,8 +190,8 @@ def layout_of(cls: type) -> str:
     return f"{cls.__module__}:{cls.__qualname__}({','.join(columns)})"
 
 
-def is_entity_class(cls: type) -> bool:
-    """Whether it is mapped."""
+def is_mapped(cls: type) -> bool:
+    """True for an ORM entity, whatever else it is beside."""
     return isinstance(inspect(cls, raiseerr=False), Mapper)
 
 
@@ -206,7 +206,7 @@ def _taker(names: Sequence[str]) -> Callable[[Any], Sequence[Any]]:
 def reached_from(classes: Iterable[type]) -> list[type]:
     """The mapped classes among `classes`, what relations lead to from there, and all that inherit from these."""
     found: dict[type, None] = {}
-    ahead = [cls for cls in classes if is_entity_class(cls)]
+    ahead = [cls for cls in classes if is_mapped(cls)]
     while ahead:
         cls = ahead.pop()
         if cls not in found:
