@@ -20,6 +20,7 @@ from perfkit.errors import StoreDown
 T = TypeVar("T")
 
 DOWN = "down"  # the answer of a store that gave none
+_ALL = -1
 
 
 class Op:
@@ -88,7 +89,10 @@ class AskedStore:
 
 
 class AskedWaiting:
-    """Waits by letting others go on; never impatient."""
+    """Waits by letting others go on; never impatient. With a `clock`, it is turned by what a sleep took."""
+
+    def __init__(self, clock: TurnedClock | None = None) -> None:
+        self._clock = clock
 
     async def call(self, load: Callable[[], Any]) -> Any:
         return await load()
@@ -99,7 +103,9 @@ class AskedWaiting:
         return future.result()
 
     async def sleep(self, duration_s: float) -> None:
-        await Op("sleep", duration_s)
+        _, took_s = await Op("sleep", duration_s)
+        if self._clock is not None:
+            self._clock.now_s += took_s
 
 
 class Member(NamedTuple):
@@ -114,11 +120,19 @@ class Member(NamedTuple):
     is_free: bool
 
 
+class Shared(NamedTuple):
+    """What the coroutines of a process share, told apart by `state`; `versions` are those that it remembers."""
+
+    state: Hashable = None
+    versions: tuple[bytes, ...] = ()
+
+
 class Node(NamedTuple):
     """A process after one history."""
 
     members: tuple[Member, ...]
     path: tuple[tuple[int, Hashable], ...]
+    shared: Shared
 
     @property
     def has_ended(self) -> bool:
@@ -126,10 +140,14 @@ class Node(NamedTuple):
 
 
 class Process(NamedTuple):
-    """Coroutines that share something. `shared` is what of it is no future of theirs but will decide what they do."""
+    """Coroutines that share something. `shared` is what of it is no future of theirs but will decide what they do.
+
+    `hear` is called when the world tells all of them something at once.
+    """
 
     coroutines: Sequence[Coroutine[Any, Any, Any]]
-    shared: Callable[[], Hashable] = lambda: None
+    shared: Callable[[], Shared] = lambda: Shared()
+    hear: Callable[[Hashable], None] = lambda what: None
 
 
 class Automaton:
@@ -150,8 +168,12 @@ class Automaton:
             self._after[node, member, answer] = known
         return known
 
+    def after_news(self, node: int, news: Hashable) -> int:
+        """The node that follows when all members hear of something, between two of their own steps."""
+        return self.after(node, _ALL, news)
+
     def _learn(self, path: tuple[tuple[int, Hashable], ...]) -> int:
-        coroutines, shared = self._make()
+        coroutines, shared, hear = self._make()
         contexts = [copy_context() for _ in coroutines]
         ops: list[tuple[Any, ...] | None] = []
         results: list[Any] = [None] * len(coroutines)
@@ -159,6 +181,12 @@ class Automaton:
         for coroutine, context in zip(coroutines, contexts, strict=True):
             ops.append(context.run(coroutine.send, None))
         for member, answer in path:
+            if member == _ALL:
+                hear(answer)
+                for answers in heard:  # when it came is part of the history of who has begun
+                    if answers:
+                        answers.append(answer)
+                continue
             heard[member].append(answer)
             try:
                 ops[member] = contexts[member].run(coroutines[member].send, answer)
@@ -172,7 +200,7 @@ class Automaton:
         node = self._ids.get(met)
         if node is None:
             node = self._ids[met] = len(self.nodes)
-            self.nodes.append(Node(members, path))
+            self.nodes.append(Node(members, path, met[1]))
         return node
 
 

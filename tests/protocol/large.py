@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from tests.protocol.test_model import ROW, STRICT, TABLE, Plan
+from tests.protocol.test_model import IN_ONE_PROCESS, LEASED, ROW, STRICT, TABLE, VALIDATED, WAITED_FOR, Plan
 
 LARGE = {
     "three readers, three writers, any of them killed at any step": Plan(
@@ -20,6 +20,13 @@ LARGE = {
     "two readers, two writers, a promotion, one killed": Plan(
         processes=(1, 1), writers=2, syncs=1, returns=1, deaths=1, ticks=2
     ),
+    "validated, two writers, one killed": Plan(processes=(2,), writers=2, deaths=1, ticks=2, evictions=1, **VALIDATED),
+    "leased by three readers, two writers who wait": Plan(processes=(3,), writers=2, ticks=2, **WAITED_FOR),
+    "leased, two writers who wait, one killed": Plan(processes=(2,), writers=2, deaths=1, ticks=4, **WAITED_FOR),
+    "leased by three readers, nothing older than the lease": Plan(
+        processes=(3,), writers=2, ticks=2, is_bounded=True, **LEASED
+    ),
+    "all in one process, three readers, two writers": Plan(processes=(3,), writers=2, **IN_ONE_PROCESS),
 }
 
 

@@ -6,24 +6,43 @@ What is stepped is production code (automata.py); the world around it is a model
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
+from types import SimpleNamespace
 from typing import Any
 
 import msgpack
 import pytest
 
-from perfkit.cache import Policy, cells, read
+from perfkit.cache import Policy, cells, proof, read
 from perfkit.cache.arrears import Arrears
+from perfkit.cache.call import Call
 from perfkit.cache.flights import Flights
 from perfkit.cache.keeping import Keeping
+from perfkit.cache.near import Held, Near
+from perfkit.cache.proof import Proof
 from perfkit.cache.read import Bearing, Kept, Named, Ports, Question
 from perfkit.cache.reasons import Reason
 from perfkit.cache.store import Store
+from perfkit.cache.worth import Tally
 from perfkit.cache.write import Writer
 from perfkit.errors import CommitRefused
-from tests.protocol.automata import AskedStore, AskedWaiting, Automaton, Op, Process, TurnedClock
-from tests.protocol.world import ENTRY, HOLD_S, Assumed, Chances, Explored, World, explore
+from tests.protocol.automata import AskedStore, AskedWaiting, Automaton, Op, Process, Shared, TurnedClock
+from tests.protocol.world import (
+    CHANGED,
+    ENTRY,
+    HOLD_S,
+    TICK_S,
+    Assumed,
+    Chances,
+    Explored,
+    TellsReaders,
+    World,
+    explore,
+)
 
 TABLE, ROW = b"bins", b"bins#1"
+LEASE_S = TICK_S
+LONG_HOLD_S = 4 * LEASE_S
 
 
 class MsgPacking:
@@ -121,18 +140,90 @@ def readers(asked: Question, count: int, *, split: bool, snapshot: bool = False,
     def make() -> Process:
         flights = Flights()
         ports = Ports(AskedStore(split=split), AskedWaiting(), flights, Arrears(), clock=TurnedClock())
-        return Process([reader(ports) for _ in range(count)], lambda: frozenset(flights.landed()))
+        return Process([reader(ports) for _ in range(count)], lambda: Shared(frozenset(flights.landed())))
+
+    return Automaton(make)
+
+
+class HeldCall(Call):
+    """A call as `Call.read` answers it, of a function that loads the row."""
+
+    def __init__(self, declared: Any, asked: Question, ports: Ports) -> None:
+        self.declared, self.question, self.ports = declared, asked, ports
+        self.proof = Proof(declared, asked.key, (), ports, None)
+
+    async def load(self) -> int:
+        found: int = await Op("load")
+        return found
+
+    def may_keep(self, value: Any) -> Reason | None:
+        return None
+
+
+def holders(asked: Question, count: int, *, lease_s: float, split: bool) -> Automaton:
+    """`count` readers who share a process that holds results, each believed for `lease_s`."""
+
+    async def reader(declared: Any, ports: Ports, found: dict[int, Held | None], me: int) -> int:
+        await Op("begin")
+        call = HeldCall(declared, asked, ports)
+        found[me] = call.proof.held  # another may be held by the time that it is proven again
+        answer = call.proof.believed() or await call.read()
+        found[me] = None
+        value: int = answer.value
+        return value
+
+    def make() -> Process:
+        clock, flights, near = TurnedClock(), Flights(), Near()
+        near.now = clock.monotonic
+        ports = Ports(AskedStore(split=split), AskedWaiting(), flights, Arrears(), clock=clock)
+        declared = SimpleNamespace(
+            lease_s=lambda ports: lease_s,
+            runtime=SimpleNamespace(near=near, cells=lambda tags: tags),
+            policy=SimpleNamespace(tenant=None),
+            keeping=asked.keeping,
+            codec=MsgPacking(),
+            tally=Tally("a row"),
+        )
+
+        def hear(news: object) -> None:
+            if news == CHANGED:
+                near.changed()
+            else:
+                clock.now_s += TICK_S
+
+        found: dict[int, Held | None] = dict.fromkeys(range(count))
+
+        def of(held: Held | None) -> Any:
+            if held is None:
+                return None
+            left_s = max(0.0, held.until - clock.now_s) if held.generation is near.generation else 0.0
+            return held.value, held.versions, left_s
+
+        def shared() -> Shared:
+            all_held = (near.find(ENTRY), *found.values())
+            versions = tuple(version for held in all_held if held is not None for version in held.versions)
+            return Shared((frozenset(flights.landed()), *map(of, all_held)), versions)
+
+        return Process([reader(declared, ports, found, me) for me in range(count)], shared, hear)
 
     return Automaton(make)
 
 
 def writer(names: tuple[bytes, ...], policy: Policy, *, split: bool) -> Automaton:
-    """A transaction that changes what `names` cover, and commits."""
+    """A transaction that changes what `names` cover, and commits. What it shares: how often it has said `changed`."""
 
-    async def program() -> str:
+    async def program(said: list[None]) -> str:
         clock = TurnedClock()
         store = AskedStore(split=split, clock=clock)
-        writer = Writer(names, policy=policy, store=store, arrears=Arrears(), clock=clock)
+        writer = Writer(
+            names,
+            policy=policy,
+            store=store,
+            arrears=Arrears(),
+            clock=clock,
+            waiting=AskedWaiting(clock),
+            changed=lambda: said.append(None),
+        )
         if policy.mode == "ttl":
             await Op("send")
             return str((await Op("outcome"))[0]).replace("visible", "returned")
@@ -145,7 +236,11 @@ def writer(names: tuple[bytes, ...], policy: Policy, *, split: bool) -> Automato
         await writer.end(is_certain=outcome != "unknown")
         return "returned" if outcome == "visible" else "raised"
 
-    return Automaton(lambda: Process([program()]))
+    def make() -> Process:
+        said: list[None] = []
+        return Process([program(said)], lambda: Shared(len(said)))
+
+    return Automaton(make)
 
 
 class Plan:
@@ -166,22 +261,41 @@ class Plan:
         snapshot: bool = False,
         mode: str = "strict",
         on_mark_failure: str = "veto",
+        lease_s: float | None = None,
+        told_by: TellsReaders = "nobody",
+        waits: bool = False,
+        is_bounded: bool = False,
         assumed: Assumed = Assumed(),  # noqa: B008 - immutable
         **chances: int,
     ) -> None:
-        """`processes`: how many readers there are in each. `names`: on what they depend; `writes`: what changes."""
+        """`processes`: how many readers there are in each. `names`: on what they depend; `writes`: what changes.
+
+        `lease_s`: readers hold results, and believe them for so long; `told_by` whom they are told of changes, and
+        whether each writer `waits` for LEASE_S. `is_bounded`: a read may get what was current at the last tick.
+        """
+        self.lease_s, self.told_by, self.is_bounded = lease_s, told_by, is_bounded
+        self.hold_s = LONG_HOLD_S if waits else HOLD_S
         self.writes = writes
         self.processes, self.writers, self.warm, self.names = processes, writers, warm, names
         self.split, self.guarded, self.guess, self.snapshot = split, guarded, guess, snapshot
         self.learned = learned
         self.assumed, self.chances = assumed, Chances(**chances)
-        self.policy = Policy(mode=mode, mark_hold=HOLD_S, on_mark_failure=on_mark_failure)  # type: ignore[arg-type]
+        self.policy = Policy(
+            mode=mode,  # type: ignore[arg-type]
+            mark_hold=self.hold_s,
+            on_mark_failure=on_mark_failure,  # type: ignore[arg-type]
+            l1=LEASE_S if waits else "auto",
+            writer_waits=waits,
+        )
 
     def explore(self, **options: Any) -> Explored:
         names = (TABLE, ROW) if self.guarded else self.names
         asked = question(names, guarded=self.guarded, learned=self.learned, guess=self.guess)
         counts = sorted(set(self.processes))
-        kinds = [readers(asked, count, split=self.split, learned=self.learned) for count in counts]
+        if self.lease_s is None:
+            kinds = [readers(asked, count, split=self.split, learned=self.learned) for count in counts]
+        else:
+            kinds = [holders(asked, count, lease_s=self.lease_s, split=self.split) for count in counts]
         processes = [counts.index(count) for count in self.processes]
         if self.snapshot:
             processes.append(len(kinds))
@@ -193,9 +307,18 @@ class Plan:
             readers(asked, 1, split=False, learned=self.learned),
             assumed=self.assumed,
             mark_loss=True,
+            hold_s=self.hold_s,
+            told_by=self.told_by,
+            is_timed=self.lease_s is not None and 0 < self.lease_s < inf,
+            is_bounded=self.is_bounded,
         )
         return explore(world, world.begin(processes, self.writers, self.chances, warm=self.warm), **options)
 
+
+VALIDATED: dict[str, Any] = {"lease_s": 0.0}
+LEASED: dict[str, Any] = {"lease_s": LEASE_S}
+WAITED_FOR: dict[str, Any] = {"lease_s": LEASE_S, "waits": True}
+IN_ONE_PROCESS: dict[str, Any] = {"lease_s": inf, "told_by": "the store"}
 
 STRICT: dict[str, Plan] = {
     "three readers and three writers, one killed at any step": Plan(processes=(1, 1, 1), writers=3, deaths=1),
@@ -221,6 +344,20 @@ STRICT: dict[str, Plan] = {
     "learned in one process": Plan(processes=(2,), writers=2, learned=True, guess=False, warm=False),
     "learned, a killed writer": Plan(processes=(1, 1), learned=True, guess=False, deaths=1, ticks=2, evictions=1),
     "learned, a restart or a promotion": Plan(processes=(1, 1), learned=True, guess=False, syncs=1, returns=1),
+    "validated": Plan(processes=(2, 1), writers=2, **VALIDATED),
+    "validated, cells read one by one": Plan(processes=(2,), names=(TABLE, ROW), split=True, **VALIDATED),
+    "validated, a killed writer": Plan(processes=(2,), deaths=1, ticks=2, evictions=1, **VALIDATED),
+    "validated, a restart or a promotion": Plan(processes=(2,), syncs=1, returns=1, **VALIDATED),
+    "validated, answers lost": Plan(processes=(2,), losses=1, ticks=2, **VALIDATED),
+    "leased, and writers wait": Plan(processes=(2,), writers=2, ticks=2, **WAITED_FOR),
+    "leased in two processes, and writers wait": Plan(processes=(2, 1), ticks=2, **WAITED_FOR),
+    "leased, and a waiting writer is killed": Plan(processes=(2,), deaths=1, ticks=4, **WAITED_FOR),
+    "leased, writers wait, a promotion": Plan(processes=(2,), ticks=1, syncs=1, returns=1, **WAITED_FOR),
+    "leased, writers wait, answers lost": Plan(processes=(2,), ticks=2, losses=1, **WAITED_FOR),
+    "all in one process": Plan(processes=(2,), writers=3, **IN_ONE_PROCESS),
+    "all in one process, outcomes unknown": Plan(
+        processes=(2,), unknowns=1, refusals=1, ticks=2, evictions=1, **IN_ONE_PROCESS
+    ),
     "a snapshot beside": Plan(processes=(1,), writers=2, snapshot=True, deaths=1, ticks=2),
 }
 
@@ -232,6 +369,21 @@ def test_strict_is_never_stale(plan):
 
     assert explored.stale == {}
     assert explored.states > 300
+
+
+def test_a_lease_is_stale_for_no_longer_than_it_lasts():
+    """And it is, for as long: what others commit is seen when the lease is over."""
+    beside: dict[str, Any] = {"processes": (2,), "writers": 2, "ticks": 2, **LEASED}
+
+    assert set(Plan(**beside).explore().stale) <= {"V", "A"} != set()
+    assert Plan(**beside, is_bounded=True).explore().stale == {}
+
+
+def test_what_a_process_with_leases_has_committed_itself_it_sees_at_once():
+    """When commit() has returned; not yet between COMMIT and bump."""
+    plan = Plan(processes=(2,), writers=2, ticks=1, told_by="writers", **LEASED)
+
+    assert set(plan.explore(until=_never).stale) == {"V"}
 
 
 def test_committed_is_stale_only_between_commit_and_bump():
@@ -322,6 +474,7 @@ def a_mark_is_a_version(patch: pytest.MonkeyPatch) -> None:
 def _versions(patch: pytest.MonkeyPatch, version_of: Any) -> None:
     patch.setattr(cells, "version_of", version_of)
     patch.setattr(read, "version_of", version_of)
+    patch.setattr(proof, "version_of", version_of)
 
 
 def flights_by_key_alone(patch: pytest.MonkeyPatch) -> None:
@@ -395,6 +548,49 @@ def one_tag_of_two_is_enough(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(read, "judge", judge)
 
 
+def writers_do_not_wait(patch: pytest.MonkeyPatch) -> None:
+    async def sleep(self: AskedWaiting, duration_s: float) -> None:
+        return None
+
+    patch.setattr(AskedWaiting, "sleep", sleep)
+
+
+def a_lease_from_the_answer_on(patch: pytest.MonkeyPatch) -> None:
+    real = Proof._prove
+
+    def prove(self: Proof, held: Any) -> None:
+        self._asked_s = self._declared.runtime.near.now()
+        real(self, held)
+
+    patch.setattr(Proof, "_prove", prove)
+
+
+def proven_under_the_generation_of_the_answer(patch: pytest.MonkeyPatch) -> None:
+    real = Proof._prove
+
+    def prove(self: Proof, held: Any) -> None:
+        self._generation = self._declared.runtime.near.generation
+        real(self, held)
+
+    patch.setattr(Proof, "_prove", prove)
+
+
+def nothing_changes_at_the_end(patch: pytest.MonkeyPatch) -> None:
+    async def bump(self: Writer) -> bool:
+        await self._store.bump(self.cells, self._name)
+        return True
+
+    patch.setattr(Writer, "bump", bump)
+
+
+def what_is_held_is_not_compared(patch: pytest.MonkeyPatch) -> None:
+    async def renewed(self: Proof) -> Any:
+        await self._ports.store.read(self.cells())
+        return self._hit(self.held) if self.held is not None else None
+
+    patch.setattr(Proof, "renewed", renewed)
+
+
 def a_statement_captured_after_it(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Observed, "is_late", True)
 
@@ -418,6 +614,13 @@ MUTANTS: list[tuple[Mutation, Plan]] = [
     (guard_looked_at_before_the_rows, Plan(guarded=True, warm=False)),
     (a_statement_captured_after_it, Plan(learned=True, guess=False, warm=False)),
     (followers_share_what_was_not_foreseen, Plan(processes=(2,), learned=True, guess=False, warm=False)),
+    (what_is_held_is_not_compared, Plan(processes=(2,), **VALIDATED)),
+    (a_mark_is_a_version, Plan(processes=(2,), **VALIDATED)),
+    (versions_without_epoch, Plan(processes=(2,), syncs=1, returns=1, **VALIDATED)),
+    (writers_do_not_wait, Plan(processes=(2,), ticks=2, **WAITED_FOR)),
+    (a_lease_from_the_answer_on, Plan(processes=(2,), warm=False, ticks=2, **WAITED_FOR)),
+    (a_lease_from_the_answer_on, Plan(processes=(2,), warm=False, ticks=2, is_bounded=True, **LEASED)),
+    (proven_under_the_generation_of_the_answer, Plan(processes=(2,), warm=False, **IN_ONE_PROCESS)),
     (one_tag_of_two_is_enough, Plan(names=(TABLE, ROW), writes=(ROW,))),
 ]
 
@@ -428,3 +631,11 @@ def test_without_a_rule_a_stale_read_comes_about(monkeypatch, mutation, plan):
     mutation(monkeypatch)
 
     assert plan.explore().stale != {}
+
+
+def test_without_a_word_at_the_end_a_process_does_not_see_its_own_commit(monkeypatch):
+    """What was proven between the beginning of a mark and its arrival would be believed on."""
+    nothing_changes_at_the_end(monkeypatch)
+    plan = Plan(processes=(2,), told_by="writers", **LEASED)
+
+    assert "A" in plan.explore(until=_never).stale

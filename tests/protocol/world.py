@@ -14,20 +14,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pytest
 
 from perfkit.cache import cells as cell_states
 from perfkit.cache.entries import Entry as Stored
 from perfkit.cache.entries import seal, unseal
-from tests.protocol.automata import DOWN, Automaton
+from tests.protocol.automata import DOWN, Automaton, Member
 
 NOW_MS = 1_000_000
+LIFE_MS = 600_000
 HOLD_S = 10
 TICK_S = 6  # more than half of a hold: two of them outlive it, and one makes a mark too old to commit under
 ENTRY = b"entry"
+ASLEEP = "asleep"  # what a writer that waits for time to pass waits for
+TICK, CHANGED = "a tick", "changed"  # what readers hear of who hold results
 
+TellsReaders = Literal["nobody", "writers", "the store"]
 Cell = tuple[str, Any] | None  # ("c", nonce) | ("d", ((writer, seconds left), …))
 Entry = tuple[bytes, tuple[tuple[int, int], ...], tuple[bytes, ...]] | None  # payload, (nonce, epoch)…, tags
 
@@ -87,6 +91,7 @@ class State(NamedTuple):
     replica: Held
     epoch: int
     row: int
+    earlier: int  # the row at the last tick
     acknowledged: int
     readings: tuple[Reading, ...]
     writings: tuple[Writing, ...]
@@ -112,7 +117,16 @@ class World:
         *,
         assumed: Assumed = Assumed(),  # noqa: B008 - immutable
         mark_loss: bool = False,
+        hold_s: int = HOLD_S,
+        told_by: TellsReaders = "nobody",
+        is_timed: bool = False,
+        is_bounded: bool = False,
     ) -> None:
+        """`told_by`: who tells the readers' processes of changes. `is_timed`: to them it matters how time goes by.
+
+        `is_bounded`: a read may get what was current at the last tick.
+        """
+        self._hold_s, self._told_by, self._is_timed, self._is_bounded = hold_s, told_by, is_timed, is_bounded
         self._names = names
         self._readers, self._writer, self._probe = readers, writer, probe
         self._assumed = assumed
@@ -131,7 +145,7 @@ class World:
             for m in [reader.nodes[reader.start].members]
         )
         writings = tuple(Writing(self._writer.start, None, 0, "", 0, False) for _ in range(writers))
-        state = State(held, held, 0, 0, 0, readings, writings, chances)
+        state = State(held, held, 0, 0, 0, 0, readings, writings, chances)
         return state._replace(held=self._probed(state)[1]) if warm else state
 
     def successors(self, state: State) -> Iterator[tuple[str, State | Stale]]:
@@ -154,7 +168,9 @@ class World:
         place = state.held, state.epoch, state.row
         if place not in self._rests:
             value, held = self._probed(state)
-            later = _later(_later(state._replace(held=held)))
+            later = state._replace(held=held)
+            for _ in range(-(-self._hold_s // TICK_S)):
+                later = _later(later)
             after, held = self._probed(later)
             again, _ = self._probed(later._replace(held=held))
             self._rests[place] = min(value, after, again)
@@ -168,11 +184,13 @@ class World:
         for m, member in enumerate(node.members):
             if member.op is None or not member.is_free:
                 continue
+            if m and not member.heard and not _has_begun(node.members[m - 1]):
+                continue  # they are alike, so they may as well begin in order
             for answer, held, what, chances in self._answers(state, member.op, reading.snapshot, writer=None):
                 begun = reading
                 if not member.heard:
                     begun = reading._replace(
-                        visible=_put(reading.visible, m, state.row),
+                        visible=_put(reading.visible, m, state.earlier if self._is_bounded else state.row),
                         acknowledged=_put(reading.acknowledged, m, state.acknowledged),
                     )
                 follows = begun._replace(node=automaton.after(reading.node, m, answer))
@@ -201,6 +219,8 @@ class World:
             dead = writing._replace(is_dead=True, node=self._writer.start, answer=None, late=0)
             yield f"writer {i} dies", _with(state, i, dead, chances=_less(state, "deaths"))
         if writing.answer is not None:
+            if self._must_sleep(writing):
+                return
             told = writing._replace(answer=None, late=0)
             yield from self._told(state, i, told, (writing.answer, writing.late * TICK_S))
         elif member.op[0] == "send":
@@ -214,19 +234,42 @@ class World:
         else:
             for answer, held, what, left in self._answers(state, member.op, 0, writer=i):
                 waits = writing._replace(answer=answer, late=0)
-                yield f"writer {i} {what}", _with(state, i, waits, held=held, chances=left)
+                follows = _with(state, i, waits, held=held, chances=left)
+                if self._told_by == "the store":
+                    follows = self._spread(follows, CHANGED)
+                yield f"writer {i} {what}", follows
 
     def _told(
         self, state: State, i: int, writing: Writing, answer: Hashable, what: str = ""
     ) -> Iterator[tuple[str, State]]:
-        follows = writing._replace(node=self._writer.after(writing.node, 0, answer))
-        member = self._writer.nodes[follows.node].members[0]
+        after = self._writer.after(writing.node, 0, answer)
+        follows = writing._replace(node=after)
+        member = self._writer.nodes[after].members[0]
         acknowledged = state.acknowledged
         if member.op is None:
             if member.result == "returned":
                 acknowledged = max(acknowledged, writing.value)
             follows = follows._replace(node=self._writer.start, is_dead=True)
+        elif member.op[0] == "sleep":
+            follows = follows._replace(answer=ASLEEP)
+        if self._told_by == "writers" and self._says_changed(writing.node, after):
+            state = self._spread(state, CHANGED)
         yield what or f"writer {i} hears {answer}", _with(state, i, follows, acknowledged=acknowledged)
+
+    def _must_sleep(self, writing: Writing) -> bool:
+        op = self._writer.nodes[writing.node].members[0].op
+        return writing.answer == ASLEEP and op is not None and writing.late * TICK_S < op[1]
+
+    def _says_changed(self, before: int, after: int) -> bool:
+        return self._writer.nodes[before].shared != self._writer.nodes[after].shared
+
+    def _spread(self, state: State, news: Hashable) -> State:
+        """Let every process of readers hear of something."""
+        readings = tuple(
+            reading._replace(node=self._readers[reading.kind].after_news(reading.node, news))
+            for reading in state.readings
+        )
+        return state._replace(readings=readings)
 
     def _commit_steps(self, state: State, i: int, writing: Writing) -> Iterator[tuple[str, State]]:
         if writing.commit != "sent":
@@ -252,6 +295,7 @@ class World:
                 if writing.is_dead or member.op is None:
                     break
                 heard = writing.answer is not None and not (mark_may_be_late and member.op[0] == "mark")
+                heard = heard and not self._must_sleep(writing)
                 sent = writing.answer is None and member.op[0] == "send" and not chances.deaths
                 told = member.op[0] == "outcome" and writing.commit != "sent" and not chances.unknowns
                 if not (heard or sent or told):
@@ -272,7 +316,7 @@ class World:
         if what == "load":
             yield (snapshot if words else state.row), state.held, "loads", state.chances
             return
-        if what in ("wait", "snapshot"):
+        if what in ("wait", "snapshot", "begin"):
             yield None, state.held, what, state.chances
             return
         answer, held = self._executed(state, what, words, writer)
@@ -325,7 +369,9 @@ class World:
         return nonce
 
     def _nonces(self, kind: int, node: int) -> frozenset[int]:
-        return _nonces_in(tuple(member.heard for member in self._readers[kind].nodes[node].members))
+        its = self._readers[kind].nodes[node]
+        heard = _nonces_in(tuple(member.heard for member in its.members))
+        return heard.union(map(_nonce_of, its.shared.versions))
 
     # ---- accidents and time
 
@@ -340,7 +386,7 @@ class World:
             yield "the replica catches up", state._replace(replica=state.held, chances=_less(state, "syncs"))
         if chances.returns and self._may_return(state):
             # every connection is cut: who waits for an answer hears that there is none
-            cut = tuple(w if w.answer is None else w._replace(answer=DOWN) for w in state.writings)
+            cut = tuple(w if w.answer in (None, ASLEEP) else w._replace(answer=DOWN) for w in state.writings)
             yield (
                 "the replica becomes the store",
                 state._replace(
@@ -348,7 +394,8 @@ class World:
                 ),
             )
         if chances.ticks and self._may_tick(state):
-            yield "time goes by", _later(state)._replace(chances=_less(state, "ticks"))
+            later = _later(state)._replace(chances=_less(state, "ticks"))
+            yield "time goes by", self._spread(later, TICK) if self._is_timed else later
 
     def _may_tick(self, state: State) -> bool:
         return not self._assumed.commits_in_time or not any(self._is_committing(w) for w in state.writings)
@@ -356,9 +403,10 @@ class World:
     def _may_return(self, state: State) -> bool:
         if not self._assumed.marks_survive:
             return True
+        lost = [_marks(state.held, i) - _marks(state.replica, i) for i in range(len(state.writings))]
         return not any(
-            self._is_committing(writing) and _marks(state.held, i) - _marks(state.replica, i)
-            for i, writing in enumerate(state.writings)
+            marks and (self._is_committing(writing) or writing.answer == ASLEEP)
+            for writing, marks in zip(state.writings, lost, strict=True)
         )
 
     def _is_committing(self, writing: Writing) -> bool:
@@ -458,8 +506,13 @@ def _told_back(trail: Any) -> list[str]:
     return story[::-1]
 
 
+def _has_begun(member: Member) -> bool:
+    return member.op is None or bool(member.heard)
+
+
 def _later(state: State) -> State:
     return state._replace(
+        earlier=state.row,
         held=_aged(state.held),
         replica=_aged(state.replica),
         writings=tuple(w._replace(late=w.late + 1) if w.answer is not None else w for w in state.writings),
@@ -549,7 +602,8 @@ def _parse_entry(raw: bytes) -> Entry:
 def _render_entry(entry: Entry) -> bytes:
     assert entry is not None
     payload, versions, tags = entry
-    return seal(Stored(payload, tags, tuple(_version(nonce, epoch) for nonce, epoch in versions)))
+    versions_now = tuple(_version(nonce, epoch) for nonce, epoch in versions)
+    return seal(Stored(payload, tags, versions_now, at_ms=NOW_MS, life_ms=LIFE_MS))
 
 
 def _version(nonce: int, epoch: int) -> Any:

@@ -1,4 +1,7 @@
-"""What is held in this process of one call's result: when it is believed, and how it is proven again."""
+"""What is held in this process of one call's result: when it is believed, and how it is proven again.
+
+Proof: tests/protocol/.
+"""
 
 from __future__ import annotations
 
