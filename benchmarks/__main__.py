@@ -6,9 +6,9 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks import cache, precision, stale
+from benchmarks import cache, mixed, precision, stale
 
-BENCHMARKS = {"cache": cache.run, "precision": precision.run, "stale": stale.run}
+BENCHMARKS = {"cache": cache.run, "mixed": mixed.run, "precision": precision.run, "stale": stale.run}
 
 
 def main() -> None:

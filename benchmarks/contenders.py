@@ -116,6 +116,21 @@ class Dogpile:
         return number
 
 
+class Uncached:
+    """The database, at each read."""
+
+    def __init__(self, engine: Engine, url: str) -> None:
+        self.loads = 0
+        self._engine = engine
+
+    def read(self, row_id: int) -> int:
+        self.loads += 1
+        return loaded(self._engine, row_id)
+
+    def write(self, row_id: int) -> int:
+        return counted_up(self._engine, row_id)
+
+
 class Deleting:
     """GET, else load and SET; DEL after the commit: what most services do by hand."""
 

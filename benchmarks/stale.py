@@ -108,7 +108,7 @@ def compare(
 
 def one_run(database: str, store: str, name: str, rows: int, seconds: float) -> Count:
     """One contender, for some seconds, on a database and a store that are emptied first."""
-    _empty(database, store)
+    empty(database, store)
     with tempfile.NamedTemporaryFile(prefix="perfkit-stale-") as file:
         return _run_on(Board(file.name), database, store, name, rows, seconds)
 
@@ -119,7 +119,7 @@ def _run_on(board: Board, database: str, store: str, name: str, rows: int, secon
         for i in range(READERS)
     ]
     deaths = 0
-    with _engine(database) as engine:
+    with connected(database) as engine:
         for process in work:
             process.start()
         writers: list[BaseProcess] = [_writer(database, store, name, rows, board, i) for i in range(WRITERS)]
@@ -165,9 +165,9 @@ def _writer(database: str, store: str, name: str, rows: int, board: Board, place
 
 def _reads(database: str, store: str, name: str, rows: int, board: Board, place: int) -> None:
     """A reader's process."""
-    with _engine(database) as engine:
+    with connected(database) as engine:
         contender: Contender = CONTENDERS[name](engine, store)
-        pick = _picker(rows)
+        pick = picker(rows)
         since: dict[tuple[int, int], float] = {}  # when a number of a row was first seen
         with psycopg.connect(database.replace("+psycopg", ""), autocommit=True) as direct:
             mine = board.readers[place]
@@ -192,10 +192,10 @@ def _reads(database: str, store: str, name: str, rows: int, board: Board, place:
 
 def _writes(database: str, store: str, name: str, rows: int, board: Board, place: int) -> None:
     """A writer's process, until it is told to stop or dies."""
-    with _engine(database) as engine:
+    with connected(database) as engine:
         _die_after_some_commits(engine)
         contender: Contender = CONTENDERS[name](engine, store)
-        pick = _picker(rows)
+        pick = picker(rows)
         mine = board.acknowledged[place]
         while not board.stop[0]:
             row_id = pick()
@@ -216,7 +216,8 @@ def _die_after_some_commits(engine: Engine) -> None:
     setattr(engine.dialect, "do_commit", commit)  # noqa: B010 - a method, by design
 
 
-def _picker(rows: int) -> Callable[[], int]:
+def picker(rows: int) -> Callable[[], int]:
+    """Gives rows as often as their places say, after Zipf."""
     chance = random.Random(os.getpid())
     weights = [1 / (i + 1) for i in range(rows)]
     ahead: list[int] = []
@@ -230,16 +231,18 @@ def _picker(rows: int) -> Callable[[], int]:
 
 
 @contextmanager
-def _engine(database: str) -> Iterator[Engine]:
+def connected(database: str) -> Iterator[Engine]:
+    """An engine, for the time of a block."""
     engine = create_engine(database)
     yield engine
     engine.dispose()
 
 
-def _empty(database: str, store: str) -> None:
+def empty(database: str, store: str) -> None:
+    """Nothing in the store, and every row at 0."""
     with redis.Redis.from_url(store) as client:
         client.flushdb()
-    with _engine(database) as engine, engine.begin() as connection:
+    with connected(database) as engine, engine.begin() as connection:
         Base.metadata.create_all(connection)
         connection.execute(delete(Row))
         connection.execute(insert(Row), [{"id": i, "n": 0} for i in range(ROWS)])
