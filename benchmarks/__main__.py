@@ -1,10 +1,13 @@
-"""Measure perfkit: `python -m benchmarks [NAME …] [--json FILE] [--quick]`."""
+"""Measure perfkit: `python -m benchmarks [NAME …] [--json FILE] [--quick] [--pinned]`."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from benchmarks import cache, mixed, precision, stale
 
@@ -17,10 +20,14 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(BENCHMARKS)}; all by default")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     parser.add_argument("--quick", action="store_true", help="fewer rounds: does it run, not how fast")
+    parser.add_argument("--pinned", action="store_true", help="cache: the client on a core of its own (Linux)")
     options = parser.parse_args()
+    runs: dict[str, Callable[..., dict[str, Any]]] = dict(BENCHMARKS)
+    if options.pinned:
+        runs["cache"] = partial(cache.run, pinned=True)
     if unknown := set(options.names) - set(BENCHMARKS):
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are: {', '.join(BENCHMARKS)}")
-    figures = {name: BENCHMARKS[name](quick=options.quick) for name in options.names or BENCHMARKS}
+    figures = {name: runs[name](quick=options.quick) for name in options.names or BENCHMARKS}
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
 

@@ -27,6 +27,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from benchmarks import memory, stampede
 from benchmarks.entities import entities_into_a_session
 from benchmarks.near import hits_in_the_process
+from benchmarks.pinning import pin
 from benchmarks.rounds import Contender, Figure, measure, show
 from perfkit import Cache, Policy
 from perfkit.cache.policy import Mode
@@ -47,11 +48,12 @@ class Bin(Base):
     name: Mapped[str]
 
 
-def run(*, quick: bool) -> dict[str, Any]:
-    """Print and return the tables `hits`, `near`, `commits` and `entities`."""
+def run(*, quick: bool, pinned: bool = False) -> dict[str, Any]:
+    """Print and return the tables `hits`, `near`, `commits` and `entities`. `pinned`: client and servers to cores."""
     rounds = 3 if quick else 15
     with ExitStack() as stack:
         up = stack.enter_context(services.running())
+        release = pin(up.redis_url, up.postgres_url) if pinned else lambda: None
         database = (up.postgres_url or "").replace("postgresql:", "postgresql+psycopg:")
         engine = create_engine("sqlite://")
         Base.metadata.create_all(engine)
@@ -68,6 +70,7 @@ def run(*, quick: bool) -> dict[str, Any]:
             for count, figures in entities_into_a_session(database, url, rounds).items():
                 entities[str(count)] = show(f"{count:,} entities with their relations, into a session", figures)
         sizes: dict[str, Any] = {} if url is None else memory.run(engine, url)
+        release()  # a crowd is several processes
         crowd = [] if url is None else stampede.show(stampede.run(url, 1 if quick else 5))
         trips = _round_trips(engine, url) if url is not None else {}
         bumps = [_bump(engine, to, 2_000 if quick else 100_000) for to in ("memory://", url) if to is not None]
