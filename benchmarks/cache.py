@@ -1,8 +1,8 @@
-"""A hit, and a commit, against their floors and against dogpile.cache, cashews and aiocache.
+"""A hit, and a commit, against their floors and against dogpile.cache, cashews, aiocache and django-cacheops.
 
 The floors: a dict look-up for memory, GET and msgpack's unpackb for Redis, the same commit without a cache for
 writes. The peers keep what they keep by default and are asked for one key; none of them looks at versions, so
-none notices a write that nobody told it of.
+none notices a write that nobody told it of. Cacheops is told by Django's own signals, after a write.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dogpile.cache import make_region
 from sqlalchemy import Engine, create_engine, func, update
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from benchmarks import memory, stampede
+from benchmarks import django_peer, memory, stampede
 from benchmarks.entities import entities_into_a_session
 from benchmarks.near import hits_in_the_process
 from benchmarks.pinning import pin
@@ -262,12 +262,15 @@ def _redis_contenders(url: str, engine: Engine) -> list[Contender]:
     async def aio(organization_id: int) -> dict[str, int | str]:
         return dict(VALUE)
 
+    cacheops, cacheops_rows = django_peer.hits(url, VALUE)
     name, async_name = "GET and unpackb", "GET and unpackb, async"
     return [
         Contender(name=name, floor=name, once=floor, calls=1_000),
         Contender(name="perfkit Redis", floor=name, once=lambda: ours[1](7), calls=1_000),
         Contender(name="perfkit, no Redis there", floor=name, once=lambda: without[1](7), calls=1_000),
         Contender(name="dogpile Redis", floor=name, once=lambda: dogpile(7), calls=1_000),
+        Contender(name="cacheops Redis", floor=name, once=cacheops, calls=1_000),
+        Contender(name="cacheops Redis, 22 rows", floor=name, once=cacheops_rows, calls=300),
         Contender(name=async_name, floor=async_name, once=async_floor, calls=700, suspends=True),
         Contender(name="perfkit Redis, async", floor=async_name, once=lambda: ours[3](7), calls=700, suspends=True),
         Contender(name="cashews Redis, async", floor=async_name, once=lambda: cashew(7), calls=700, suspends=True),
