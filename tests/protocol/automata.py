@@ -103,9 +103,9 @@ class AskedWaiting:
         return future.result()
 
     async def sleep(self, duration_s: float) -> None:
-        _, took_s = await Op("sleep", duration_s)
+        answer = await Op("sleep", duration_s)
         if self._clock is not None:
-            self._clock.now_s += took_s
+            self._clock.now_s += answer[1]
 
 
 class Member(NamedTuple):
