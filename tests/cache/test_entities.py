@@ -874,7 +874,7 @@ def test_another_layout_is_not_read():
         lambda trucks, depots: trucks[1].pop(),
         lambda trucks, depots: trucks[2].__setitem__(0, "nothing"),
         lambda trucks, depots: trucks[4].pop(),
-        lambda trucks, depots: trucks[4][0][1].append(5),
+        lambda trucks, depots: next(cells for _, cells in trucks[4] if type(cells) is list).append(5),
         lambda trucks, depots: trucks[4][0].__setitem__(0, 99),
     ],
 )

@@ -137,7 +137,9 @@ def test_a_commit_meanwhile_ends_the_waiting(fleet):
         with Session(fleet.engine) as session:
             session.add(Bin(name="new"))
             session.commit()
-        assert answer.result(3) == 1  # the claim of the other lasts for 5 s
+        # the claim of the other lasts for 5 s; who sees the mark already may still read the row before COMMIT
+        assert answer.result(3) in (0, 1)
+    assert process() == 1
 
 
 def test_a_store_that_knows_no_claims_is_a_store(tmp_path):
