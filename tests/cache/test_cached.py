@@ -802,3 +802,24 @@ def test_a_savepoint_that_opens_a_transaction_commits_nothing_by_itself(small, k
     with Session(small.engine) as reader:
         assert small.sync["counts"](reader) == {"glass": 3 if kept else 2}
         assert len(reader.scalars(select(small.Bin)).all()) == (3 if kept else 2)
+
+
+def test_without_options_no_brackets_are_needed(small):
+    """What everybody tries first."""
+    calls = []
+
+    @small.cache.query
+    def names(session: Session) -> list[str]:
+        calls.append(1)
+        return list(session.scalars(select(small.Bin.name)))
+
+    with Session(small.engine) as session:
+        assert names(session) == names(session) != []
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("given", ["bins", None, 7])
+def test_what_is_no_engine_is_not_watched(small, given):
+    """Said by name, and nothing is half watched."""
+    with pytest.raises(CacheDeclarationError, match=rf"watch\({given!r}\): give the Engine"):
+        small.cache.watch(given, small.Base.metadata)

@@ -20,6 +20,11 @@ def plain(session: Session, key: int, *, name: str = "") -> dict[str, int]:
     return {}
 
 
+@cache.query
+def without_brackets(session: Session, key: int) -> dict[str, int]:
+    return {}
+
+
 @cache.query(tags=("bins", "teams"), ttl=60)
 async def suspending(session: AsyncSession, key: int) -> list[str]:
     return []
@@ -43,6 +48,7 @@ class Board:
 
 async def uses(session: Session, asession: AsyncSession, table: Table) -> None:
     assert_type(plain(session, 1, name="x"), dict[str, int])
+    assert_type(without_brackets(session, 1), dict[str, int])
     assert_type(await suspending(asession, 1), list[str])
     assert_type(Board().own(1), int)
     assert_type(await Board.of_class(asession, key=1), str)

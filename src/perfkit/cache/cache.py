@@ -163,6 +163,9 @@ class Cache:
 
     # ---- declaring
 
+    @overload
+    def query(self, function: F, /) -> F: ...
+    @overload
     def query(
         self,
         *,
@@ -173,8 +176,21 @@ class Cache:
         keep_if: Callable[[Any], bool] | None = None,
         entities: bool | None = None,
         **own: Unpack[Own],
-    ) -> Callable[[F], F]:
-        """Decorate a function that reads the database; sync or async, also a method.
+    ) -> Callable[[F], F]: ...
+    def query(  # type: ignore[misc]  # mypy does not see that both accept the same of Own
+        self,
+        function: Any = None,
+        /,
+        *,
+        tags: TagSource | FoundRows | Only | Sequence[TagSource | FoundRows] = (),
+        reads: Mapping[str, str | Sequence[str]] | None = None,
+        version: int | str = 0,
+        when: Callable[..., bool] | None = None,
+        keep_if: Callable[[Any], bool] | None = None,
+        entities: bool | None = None,
+        **own: Unpack[Own],
+    ) -> Any:
+        """Decorate a function that reads the database; sync or async, also a method. Without options, without brackets.
 
         What a result depends on is found out from the statements that the function runs. `tags` adds to that: mapped
         classes, tables, table names (`"bins"`), rows (`"bins#{bin_id}"`, the fields being parameters), names of your
@@ -232,7 +248,7 @@ class Cache:
             self._declared.append(declared)
             return wrapper
 
-        return decorate
+        return decorate if function is None else decorate(function)
 
     # ---- start-up
 
@@ -305,9 +321,11 @@ class Cache:
         their own: a result of one organization is not renewed by a change to another's rows.
 
         Raises:
-            CacheDeclarationError: not connected, or watching it already.
+            CacheDeclarationError: no engine, not connected, or watching it already.
             UnknownTag: a declared tag names no table of `metadata`, or `__cache_tags__` no column.
         """
+        if not isinstance(engine, Engine | AsyncEngine):
+            raise CacheDeclarationError(f"watch({engine!r}): give the Engine or AsyncEngine of your sessions.")
         sync_engine = engine_of(engine)
         if not self._runtime.is_connected:
             raise CacheDeclarationError(
