@@ -68,7 +68,7 @@ def test_in_memory_leaves_the_cache_as_it_was(tmp_path):
 def test_in_memory_is_over_when_watching_fails(tmp_path):
     """Half connected, the next test could not connect it."""
     kit = Kit(tmp_path / "kit.db")
-    with pytest.raises(AttributeError), in_memory(kit.cache, "no engine"):  # type: ignore[arg-type]
+    with pytest.raises(CacheDeclarationError), in_memory(kit.cache, "no engine"):  # type: ignore[arg-type]
         pass
     with in_memory(kit.cache, kit.engine, Base.metadata):
         pass
