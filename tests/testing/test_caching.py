@@ -105,6 +105,7 @@ async def test_async_functions_are_awaited(tmp_path):
             with pytest.raises(AssertionError, match="OWN_WRITES"):
                 await assert_cached(kit.cache, kit.acount, session)
     await kit.async_engine.dispose()
+    kit.engine.dispose()
 
 
 def test_a_commit_that_concerns_it_passes(kit):
