@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from tests.servers import OwnCluster
-from tools.services import Missing, Program, Service, locate
+from tools.services import Missing, Program, Running, Service, locate
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +35,19 @@ def cluster_url(shared_cluster: OwnCluster) -> str:
     """`redis+cluster://…` of an empty cluster, for tests that leave it whole."""
     shared_cluster.empty()
     return shared_cluster.url
+
+
+def url_of(store: str, request: pytest.FixtureRequest) -> str:
+    """The address of a `redis`, a `valkey` or a `cluster`, emptied; skips the test where there is none."""
+    if store == "cluster":
+        return str(request.getfixturevalue("cluster_url"))
+    services: Running = request.getfixturevalue("services")
+    url = services.redis_url if store == "redis" else services.valkey_url
+    if url is None:
+        pytest.skip(f"no {store}")
+    with redis.Redis.from_url(url) as client:
+        client.flushdb()
+    return url
 
 
 def _program_beside(place: Any) -> Program:

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 from sqlalchemy import ForeignKey, create_engine, func, select
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
 from perfkit import Cache, Policy
-from tools.services import Running
+from tests.conftest import url_of
 
 
 class Base(DeclarativeBase):
@@ -115,17 +114,7 @@ class Kit:
 @pytest.fixture(params=["memory", "redis", "valkey", "cluster"])
 def store_url(request: pytest.FixtureRequest) -> str:
     """Where entries live: this process, Redis, Valkey, a cluster."""
-    if request.param == "memory":
-        return "memory://"
-    if request.param == "cluster":
-        return str(request.getfixturevalue("cluster_url"))
-    services: Running = request.getfixturevalue("services")
-    url = services.redis_url if request.param == "redis" else services.valkey_url
-    if url is None:
-        pytest.skip(f"no {request.param}")
-    with redis.Redis.from_url(url) as client:
-        client.flushall()
-    return url
+    return "memory://" if request.param == "memory" else url_of(request.param, request)
 
 
 @pytest.fixture

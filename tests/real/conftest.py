@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from sqlalchemy import create_engine, select
@@ -14,6 +14,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from perfkit import Cache, Policy
 from perfkit.cache import Seen
 from perfkit.cache.redis import RedisStore
+from perfkit.waiting import run_now
 from perfkit.wire.wires import open_wires
 from tests.servers import OwnCluster, OwnRedis
 from tools.services import Program
@@ -111,18 +112,37 @@ class Shop:
             self.store.close()
 
 
+class Shops:
+    """Makes processes of one service, on one database and one server or cluster; closes them when the block ends."""
+
+    def __init__(self, database: str, url: str, *, is_gated: bool = True, **policy: Any) -> None:
+        """`is_gated`: a test may stand in front of their stores. `policy` is what they have in common."""
+        self.database, self.url, self.policy = database, url, policy
+        self._is_gated = is_gated
+        self._made: list[Shop] = []
+
+    def __call__(self, **policy: Any) -> Shop:
+        store = GatedStore(self.url) if self._is_gated else self.url
+        self._made.append(Shop(self.database, store, **{**self.policy, **policy}))
+        return self._made[-1]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for shop in self._made:
+            shop.close()
+
+    def cell(self) -> bytes:
+        """The cell of the first row, as the first of them reads it."""
+        (value,) = run_now(self._made[0].store._real.read([b"real:t:{bins}:bins#1"])).values
+        return value or b""
+
+
 @pytest.fixture
-def shops(pg_url: str, redis_url: str) -> Iterator[Callable[..., Shop]]:
-    """Makes processes of one service, on one database and one server."""
-    made: list[Shop] = []
-
-    def make(**policy: Any) -> Shop:
-        made.append(Shop(pg_url, GatedStore(redis_url), **policy))
-        return made[-1]
-
-    yield make
-    for shop in made:
-        shop.close()
+def shops(pg_url: str, redis_url: str) -> Iterator[Shops]:
+    with Shops(pg_url, redis_url) as made:
+        yield made
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, Self
+from typing import Self
 
 import pytest
 import redis
@@ -17,24 +17,16 @@ from sqlalchemy.orm import Session
 from perfkit import Cache, Policy
 from perfkit.cache import Reason
 from perfkit.errors import CommitRefused
-from tests.real.conftest import Base, Bin, Shop
+from tests.real.conftest import Base, Bin, Shop, Shops
 from tests.servers import OwnCluster, OwnRedis, asked, until
 
 CELLS_SLOT = key_slot(b"real:t:{bins}:bins#1")
 
 
 @pytest.fixture
-def shops(pg_url: str, own_cluster: OwnCluster) -> Iterator[Callable[..., Shop]]:
-    """Makes processes of one service, on one database and one cluster."""
-    made: list[Shop] = []
-
-    def make(**policy: Any) -> Shop:
-        made.append(Shop(pg_url, own_cluster.url, **policy))
-        return made[-1]
-
-    yield make
-    for shop in made:
-        shop.close()
+def shops(pg_url: str, own_cluster: OwnCluster) -> Iterator[Shops]:
+    with Shops(pg_url, own_cluster.url, is_gated=False) as made:
+        yield made
 
 
 class Move:

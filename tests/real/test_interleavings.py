@@ -19,33 +19,11 @@ from sqlalchemy.orm import Session
 
 from perfkit.cache import Reason
 from perfkit.clock import SystemClock
-from perfkit.waiting import run_now
-from tests.real.conftest import Bin, GatedStore, Shop
-from tools.services import Running
+from tests.conftest import url_of
+from tests.real.conftest import Bin, Shops
 
 LONG_S = 30
-CELL = b"real:t:{bins}:bins#1"
 L1 = {"nothing held": {}, "validated": {"l1": "validate"}, "leased": {"l1": 0.02, "writer_waits": True}}
-
-
-class Service:
-    """Makes processes of one service, which are alike in what they hold, on one database and one server or cluster."""
-
-    def __init__(self, database: str, url: str, policy: dict[str, Any]) -> None:
-        self.database, self.url, self.policy = database, url, policy
-        self._made: list[Shop] = []
-
-    def __call__(self, **policy: Any) -> Shop:
-        self._made.append(Shop(self.database, GatedStore(self.url), **{**self.policy, **policy}))
-        return self._made[-1]
-
-    def cell(self) -> bytes:
-        (value,) = run_now(self._made[0].store._real.read([CELL])).values
-        return value or b""
-
-    def close(self) -> None:
-        for shop in self._made:
-            shop.close()
 
 
 @pytest.fixture(params=L1.values(), ids=L1)
@@ -54,23 +32,15 @@ def held(request: pytest.FixtureRequest) -> dict[str, Any]:
     return policy
 
 
-@pytest.fixture(params=["redis_url", "valkey_url", "cluster_url"])
-def store_url(request: pytest.FixtureRequest, services: Running) -> str:
-    if request.param == "cluster_url":
-        return str(request.getfixturevalue("cluster_url"))
-    url: str | None = getattr(services, request.param)
-    if url is None:
-        pytest.skip(f"no {request.param}")
-    with redis.Redis.from_url(url) as client:
-        client.flushdb()
-    return url
+@pytest.fixture(params=["redis", "valkey", "cluster"])
+def store_url(request: pytest.FixtureRequest) -> str:
+    return url_of(request.param, request)
 
 
 @pytest.fixture
-def service(pg_url: str, store_url: str, held: dict[str, Any]) -> Iterator[Service]:
-    made = Service(pg_url, store_url, held)
-    yield made
-    made.close()
+def service(pg_url: str, store_url: str, held: dict[str, Any]) -> Iterator[Shops]:
+    with Shops(pg_url, store_url, **held) as made:
+        yield made
 
 
 def test_a_load_that_a_commit_overtakes_is_not_served_afterwards(service):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
@@ -18,7 +17,7 @@ from perfkit.cache import Reason
 from perfkit.errors import CacheDeclarationError
 from perfkit.wire.addresses import Address, check_url, target_of
 from perfkit.wire.sentinel import elected
-from tests.real.conftest import Base, Bin, Shop
+from tests.real.conftest import Base, Bin, Shop, Shops
 from tests.real.test_cluster import Traffic
 from tests.servers import OwnSentinels, asked, until
 from tools.services import Program
@@ -34,17 +33,9 @@ def sentinels(redis_program: Program) -> Iterator[OwnSentinels]:
 
 
 @pytest.fixture
-def shops(pg_url: str, sentinels: OwnSentinels) -> Iterator[Callable[..., Shop]]:
-    """Makes processes of one service."""
-    made: list[Shop] = []
-
-    def make(**policy: Any) -> Shop:
-        made.append(Shop(pg_url, sentinels.url, **policy))
-        return made[-1]
-
-    yield make
-    for shop in made:
-        shop.close()
+def shops(pg_url: str, sentinels: OwnSentinels) -> Iterator[Shops]:
+    with Shops(pg_url, sentinels.url, is_gated=False) as made:
+        yield made
 
 
 def test_the_master_is_found_and_one_connection_kept(shops, sentinels):
