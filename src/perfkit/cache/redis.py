@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from importlib.resources import files
+from typing import NamedTuple
 
 from perfkit.cache.cells import fresh, looks_overdue
 from perfkit.cache.store import Sealed, Seen
 from perfkit.clock import SYSTEM, Clock
 from perfkit.errors import StoreDown
+from perfkit.wire.addresses import check_url
 from perfkit.wire.answers import Answer, Command, NoScript, Parted, Word
-from perfkit.wire.wires import Wire
+from perfkit.wire.wires import Wire, Wires, open_wires
 
 _SCRIPTS = {
     name: (files("perfkit.cache") / "scripts" / f"{name}.lua").read_bytes()
@@ -101,6 +103,30 @@ class RedisStore:
 
     def _script(self, name: str, arguments: Callable[[Keys], list[Word]]) -> _Words:
         return lambda group: ("EVALSHA", _SHAS[name], len(group), *group, *arguments(group))
+
+
+class RedisStores(NamedTuple):
+    """One place, as a store for each way to wait; and the connections below them."""
+
+    wires: Wires
+    blocking: RedisStore
+    suspending: RedisStore
+    greenlet: RedisStore
+
+
+def open_stores(url: str, *, timeout_s: float, cell_ttl_ms: int, hold_ms: int) -> RedisStores:
+    """The stores where `url` points. Does no I/O.
+
+    Raises:
+        CacheDeclarationError: no such place.
+    """
+    check_url(url)
+    wires = open_wires(url, timeout_s=timeout_s)
+    blocking, suspending, greenlet = (
+        RedisStore(wire, cell_ttl_ms=cell_ttl_ms, hold_ms=hold_ms)
+        for wire in (wires.blocking, wires.suspending, wires.greenlet)
+    )
+    return RedisStores(wires, blocking, suspending, greenlet)
 
 
 _Words = Callable[[Keys], tuple[Word, ...]]

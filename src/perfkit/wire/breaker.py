@@ -8,6 +8,7 @@ import threading
 from perfkit.clock import SYSTEM, Clock
 from perfkit.errors import StoreDown
 
+TIMEOUT_S = 0.5  # for one command, unless told otherwise
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 
 _log = logging.getLogger("perfkit.wire")

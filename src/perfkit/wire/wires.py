@@ -13,12 +13,10 @@ from redis.connection import AbstractConnection as BlockingConnection
 from perfkit.sqla.private import await_in_greenlet
 from perfkit.wire.addresses import Address, Target, target_of
 from perfkit.wire.answers import Answer, Command, refused
-from perfkit.wire.breaker import Breaker
+from perfkit.wire.breaker import TIMEOUT_S, Breaker
 from perfkit.wire.cluster import ClusterWire
 from perfkit.wire.nodes import AsyncioNode, BlockingNode, Node
 from perfkit.wire.sentinel import AsyncioSentinels, BlockingSentinels
-
-TIMEOUT_S = 0.5
 
 S = TypeVar("S", BlockingSentinels, AsyncioSentinels)
 
