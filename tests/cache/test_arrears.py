@@ -10,6 +10,8 @@ import pytest
 
 from perfkit.cache import MemoryStore
 from perfkit.cache.arrears import Arrears
+from perfkit.cache.policy import Mode, Policy
+from perfkit.cache.write import Writer
 from perfkit.errors import StoreDown
 from perfkit.waiting import run_now
 
@@ -126,3 +128,26 @@ def test_a_failed_payment_stays_owed():
         run_now(arrears.settle(store))
 
     assert arrears
+
+
+class Posting(Moody):
+    """A store that takes bumps on their way, and others not at all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.posted: list[Sequence[bytes]] = []
+
+    async def post_bump(self, cells: Sequence[bytes], writer: bytes) -> None:
+        self.posted.append(cells)
+
+
+@pytest.mark.parametrize(("mode", "posted"), [("strict", [tuple(CELLS)]), ("committed", [])])
+def test_only_a_bump_under_a_mark_is_not_waited_for(mode: Mode, posted: list[Sequence[bytes]]):
+    """In committed, who reads after commit() must not find the old version: nothing stands until the bump arrives."""
+    store, arrears = Posting(), Arrears()
+    writer = Writer(CELLS, policy=Policy(mode=mode), store=store, arrears=arrears)
+
+    run_now(writer.mark())
+    was_bumped = run_now(writer.end(is_certain=True))
+
+    assert (store.posted, was_bumped, bool(arrears)) == (posted, mode == "strict", mode == "committed")

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
@@ -18,12 +19,14 @@ from perfkit.cache.redis import RedisStore
 from perfkit.cache.store import Store
 from perfkit.errors import StoreDown
 from perfkit.waiting import run_now
+from perfkit.wire import answers
 from perfkit.wire.answers import Command
 from perfkit.wire.wires import open_wires
 
 T = TypeVar("T")
 CELL, OTHER, KEY = b"t:t:{bins}:bins", b"t:t:{bins}:bins#1", b"t:v:key"
 HOLD_MS = 60_000
+LONG_S = 30
 on_servers = pytest.mark.parametrize("store_url", ["redis", "valkey"], indirect=True)
 
 
@@ -127,6 +130,56 @@ def test_marking_twice_is_marking_once(asked):
     asked.bump([CELL], writer)
 
     assert cell(asked).startswith(CLEAN)
+
+
+with_server = pytest.mark.parametrize("store_url", ["redis", "valkey", "cluster"], indirect=True)
+
+
+@with_server
+def test_what_comes_after_a_posted_bump_finds_it_done(asked):
+    """Nobody waited for its answer, and nobody takes it for the answer to something else."""
+    writer = new_writer()
+    asked.ensure([OTHER])
+    asked.mark([CELL], writer, HOLD_MS)
+
+    asked.post_bump([CELL], writer)
+    values = asked.read([CELL, OTHER, KEY]).values
+
+    assert [value and value[:1] for value in values] == [CLEAN, CLEAN, None]
+
+
+@with_server
+def test_a_posted_bump_is_done_although_nobody_asks_for_more(asked):
+    """It was sent, and not kept back for company."""
+    asked.post_bump([CELL], new_writer())
+
+    until = time.monotonic() + LONG_S
+    while asked.raw.get(CELL) is None and time.monotonic() < until:
+        pass
+    assert asked.raw.get(CELL).startswith(CLEAN)
+
+
+@on_servers
+def test_a_posted_bump_that_is_refused_is_told_to_who_reads_the_log(asked, caplog):
+    """And what comes after it gets its own answer."""
+    asked.raw.lpush(CELL, "no cell")
+    answers._told.clear()
+
+    asked.post_bump([CELL], new_writer())
+    seen = asked.ensure([OTHER])
+
+    assert seen.values[0].startswith(CLEAN)
+    assert "was refused" in caplog.text
+
+
+@on_servers
+def test_a_posted_bump_whose_connection_breaks_disturbs_nobody(asked):
+    """Its mark runs out by itself."""
+    asked.ensure([OTHER])
+    asked.post_bump([CELL], new_writer())
+    asked.raw.client_kill_filter(_type="normal", skipme=True)
+
+    assert asked.read([OTHER]).values[0].startswith(CLEAN)
 
 
 def test_a_bump_of_a_lost_mark_makes_a_version(asked):

@@ -68,6 +68,9 @@ class AskedStore:
     async def bump(self, cells: Sequence[bytes], writer: bytes) -> None:
         await self._each("bump", cells)
 
+    async def post_bump(self, cells: Sequence[bytes], writer: bytes) -> None:
+        await self._each("post", cells)
+
     async def drop(self, keys: Sequence[bytes]) -> int:
         raise AssertionError("no protocol drops")
 

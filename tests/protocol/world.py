@@ -252,7 +252,9 @@ class World:
             follows = follows._replace(node=self._writer.start, is_dead=True)
         elif member.op[0] == "sleep":
             follows = follows._replace(answer=ASLEEP)
-        if self._told_by == "writers" and self._says_changed(writing.node, after):
+        elif member.op[0] == "post":  # commit() returns, and what was posted arrives later or never
+            acknowledged = max(acknowledged, writing.value)
+        if self._told_by == "writers" and self._is_news(writing.node, after):
             state = self._spread(state, CHANGED)
         yield what or f"writer {i} hears {answer}", _with(state, i, follows, acknowledged=acknowledged)
 
@@ -260,8 +262,13 @@ class World:
         op = self._writer.nodes[writing.node].members[0].op
         return writing.answer == ASLEEP and op is not None and writing.late * TICK_S < op[1]
 
-    def _says_changed(self, before: int, after: int) -> bool:
-        return self._writer.nodes[before].shared != self._writer.nodes[after].shared
+    def _is_news(self, before: int, after: int) -> bool:
+        """Whether this process's readers are told of changes on the way from one node of the writer to another."""
+        was, now = self._writer.nodes[before], self._writer.nodes[after]
+        if was.members[0].op is not None and was.members[0].op[0] == "post":
+            return False  # they were told when it was sent
+        is_posted = now.members[0].op is not None and now.members[0].op[0] == "post"
+        return is_posted or was.shared != now.shared
 
     def _spread(self, state: State, news: Hashable) -> State:
         """Let every process of readers hear of something."""
@@ -284,7 +291,8 @@ class World:
         """`state` after all steps of writers that nobody can tell from not having been made yet.
 
         Hearing an answer is one, unless time or a failover may come before it; sending COMMIT is one, unless the
-        writer may die before it; hearing the outcome is one, unless the connection may break.
+        writer may die before it; hearing the outcome is one, unless the connection may break, or the writer tells
+        readers of it.
         """
         chances = state.chances
         mark_may_be_late = bool(chances.ticks or chances.returns)
@@ -298,6 +306,7 @@ class World:
                 heard = heard and not self._must_sleep(writing)
                 sent = writing.answer is None and member.op[0] == "send" and not chances.deaths
                 told = member.op[0] == "outcome" and writing.commit != "sent" and not chances.unknowns
+                told = told and self._told_by != "writers"
                 if not (heard or sent or told):
                     break
                 steps = self._writing_steps(state._replace(chances=Chances()), i, writing)

@@ -54,9 +54,15 @@ class RedisStore:
         await self._each(cells, self._script("mark", lambda group: [writer, hold_ms]))
 
     async def bump(self, cells: Keys, writer: bytes) -> None:
-        await self._each(
-            cells, self._script("bump", lambda group: [writer, self._cell_ttl_ms, *[fresh() for _ in group]])
-        )
+        await self._each(cells, self._bump_words(writer))
+
+    async def post_bump(self, cells: Keys, writer: bytes) -> None:
+        if not self._wire.posts:
+            await self.bump(cells, writer)
+            return
+        # by its text: nobody would hear that the server does not know it
+        words = _in_full(self._bump_words(writer)(cells))
+        await self._wire.post(Command(cells[0], words))
 
     async def claim(self, key: bytes, holder: bytes, hold_ms: int) -> bool:
         ((_, answer),) = await self._each([key], self._script("claim", lambda _: [holder, hold_ms]))
@@ -100,6 +106,9 @@ class RedisStore:
             # by its text, which the server then remembers
             answers = await self._wire.run(*[Command(group[0], _in_full(words(group))) for group in groups])
         return list(zip(groups, answers, strict=True))
+
+    def _bump_words(self, writer: bytes) -> _Words:
+        return self._script("bump", lambda group: [writer, self._cell_ttl_ms, *[fresh() for _ in group]])
 
     def _script(self, name: str, arguments: Callable[[Keys], list[Word]]) -> _Words:
         return lambda group: ("EVALSHA", _SHAS[name], len(group), *group, *arguments(group))

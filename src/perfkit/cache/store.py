@@ -57,6 +57,19 @@ class Sealed(NamedTuple):
 
 
 @runtime_checkable
+class PostingStore(Store, Protocol):
+    """A store that takes a bump without being waited for: where a mark stands until it arrives, nobody need wait."""
+
+    async def post_bump(self, cells: Sequence[bytes], writer: bytes) -> None:
+        """Send off `bump`. Whether it arrived is not told; if it did not, the mark runs out by itself.
+
+        Raises:
+            StoreDown: it could not be sent.
+        """
+        ...
+
+
+@runtime_checkable
 class BatchStore(Store, Protocol):
     """A store that takes several entries at once; others are given them one by one."""
 

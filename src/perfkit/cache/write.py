@@ -3,7 +3,8 @@
     mark     every cell of what the transaction changed, before COMMIT is sent: from here on readers go
              to the database and keep nothing
     COMMIT   the database's own
-    bump     a new version for each cell, once the outcome is certain, whichever it is
+    bump     a new version for each cell, once the outcome is certain, whichever it is; where the cells are marked,
+             it is sent and not waited for: until it arrives, readers go to the database
 
 When the outcome is not certain (the connection broke inside COMMIT, the process was killed) there is no
 bump. The commit may become visible later, and a new version now would let a reader keep the old row under
@@ -104,12 +105,12 @@ class Writer:
         return False
 
     async def bump(self) -> bool:
-        """Give the cells their new versions; whether the store took them. The outcome must be certain.
+        """Give the cells their new versions; whether the store took them, or is on its way to. The outcome is certain.
 
         A mark that is not taken back runs out by itself; without a mark the bump stays owed.
         """
         try:
-            await self._store.bump(self.cells, self._name)
+            await self._send_bump()
         except StoreDown:
             self.give_up()
             return False
@@ -118,6 +119,13 @@ class Writer:
             raise
         self._changed()
         return True
+
+    async def _send_bump(self) -> None:
+        bump = self._store.bump
+        if self.announced is Announced.MARKED:
+            # while a mark stands nobody is answered from before it, so that it need not be known when the bump arrives
+            bump = getattr(self._store, "post_bump", bump)  # of a PostingStore
+        await bump(self.cells, self._name)
 
     def _is_too_old(self, mark_ms: float) -> bool:
         # the other half of the hold is for COMMIT to become visible in

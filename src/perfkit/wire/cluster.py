@@ -44,6 +44,8 @@ class Errand(NamedTuple):
 class ClusterWire:
     """A cluster, by whoever of it answers. Owns the map of slots."""
 
+    posts = False  # a slot that moves is noticed by the answer
+
     def __init__(self, seeds: Sequence[Address], node_at: Callable[[Address], Node]) -> None:
         self._seeds = tuple(seeds)
         self._node_at = node_at
@@ -64,6 +66,9 @@ class ClusterWire:
             if not ahead:
                 return [answer for answer in answers if answer is not None]
         raise StoreDown(f"{ahead[0].command.words[0]!s} was sent on {ROUNDS} times, last to {ahead[0].to}")
+
+    async def post(self, command: Command) -> None:
+        await self.run(command)
 
     async def masters(self) -> list[Address]:
         """Every server that has a slot.

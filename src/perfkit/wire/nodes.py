@@ -20,7 +20,7 @@ from redis.connection import AbstractConnection as BlockingConnection
 from redis.exceptions import ReadOnlyError
 
 from perfkit.clock import SYSTEM, Clock
-from perfkit.wire.answers import TROUBLE, WHO_ARE_YOU, Answer, Command, Reply, down, epoch_in
+from perfkit.wire.answers import TROUBLE, WHO_ARE_YOU, Answer, Command, Reply, down, epoch_in, refused
 from perfkit.wire.breaker import Breaker
 
 MAX_CONNECTIONS = 64  # per event loop; a thread never needs more than one
@@ -32,11 +32,12 @@ AnyConnection = TypeVar("AnyConnection", BlockingConnection, AsyncConnection)
 class Held(Generic[AnyConnection]):
     """A connection, and what its server said of itself lately."""
 
-    __slots__ = ("connection", "epoch", "trusted_until")
+    __slots__ = ("connection", "epoch", "owed", "trusted_until")
 
     def __init__(self, connection: AnyConnection) -> None:
         self.connection: AnyConnection = connection
         self.epoch = b""
+        self.owed: list[Command] = []  # posted: their answers come before those of whatever is sent next
         self.trusted_until = 0.0
 
 
@@ -71,6 +72,14 @@ class Node(Protocol):
 
     async def abandon(self, pending: Pending) -> None:
         """Nobody will read the answers."""
+        ...
+
+    async def post(self, command: Command) -> None:
+        """Send `command`, and leave its answer to whoever uses the connection next, who throws it away.
+
+        Raises:
+            StoreDown: the server cannot be reached.
+        """
         ...
 
 
@@ -112,6 +121,14 @@ class BlockingNode:
     async def abandon(self, pending: Pending) -> None:
         pending.held.connection.disconnect()
 
+    async def post(self, command: Command) -> None:
+        pending = await self.send([command])
+        if pending.asked_who:
+            noted([command], await self.receive(pending))
+        else:
+            pending.held.owed.append(command)
+            self._idle.append(pending.held)
+
     def _send(self, commands: Sequence[Command]) -> Pending:
         try:
             held = self._idle.pop()
@@ -149,6 +166,12 @@ class BlockingNode:
     def _read(self, pending: Pending) -> list[Reply]:
         held, connection = pending.held, pending.held.connection
         try:
+            while held.owed:
+                try:
+                    connection.read_response(disconnect_on_error=False)
+                except redis.ResponseError as refusal:
+                    noted(held.owed[:1], [refusal])
+                del held.owed[0]
             if pending.asked_who:
                 held.epoch = epoch_in(connection.read_response(disconnect_on_error=False))
                 held.trusted_until = self._clock.monotonic() + EPOCH_TRUSTED_S
@@ -217,6 +240,16 @@ class AsyncioNode:
         self._here().room.release()
         await pending.held.connection.disconnect(nowait=True)
 
+    async def post(self, command: Command) -> None:
+        pending = await self.send([command])
+        if pending.asked_who:
+            noted([command], await self.receive(pending))
+        else:
+            pending.held.owed.append(command)
+            here = self._here()
+            here.idle.append(pending.held)
+            here.room.release()
+
     async def _send(self, commands: Sequence[Command], until_s: float) -> Pending:
         here = self._here()
         await here.room.acquire()
@@ -263,6 +296,12 @@ class AsyncioNode:
     async def _read(self, pending: Pending) -> list[Reply]:
         held, connection = pending.held, pending.held.connection
         try:
+            while held.owed:
+                try:
+                    await connection.read_response(disconnect_on_error=False)
+                except redis.ResponseError as refusal:
+                    noted(held.owed[:1], [refusal])
+                del held.owed[0]
             if pending.asked_who:
                 held.epoch = epoch_in(await connection.read_response(disconnect_on_error=False))
                 held.trusted_until = self._clock.monotonic() + EPOCH_TRUSTED_S
@@ -310,6 +349,13 @@ def packed(connection: Any, commands: Sequence[Command], asks_who: bool) -> Any:
         return connection.pack_command(*commands[0].words)
     words = [command.words for command in commands]
     return connection.pack_commands([WHO_ARE_YOU, *words] if asks_who else words)
+
+
+def noted(commands: Sequence[Command], replies: Sequence[Reply]) -> None:
+    """Log what was refused of what nobody waited for."""
+    for command, reply in zip(commands, replies, strict=True):
+        if not isinstance(reply, Answer):
+            refused(command, reply)
 
 
 def is_unfit(replies: Sequence[Reply]) -> bool:

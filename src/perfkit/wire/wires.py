@@ -24,6 +24,11 @@ S = TypeVar("S", BlockingSentinels, AsyncioSentinels)
 class Wire(Protocol):
     """Commands there, answers back."""
 
+    @property
+    def posts(self) -> bool:
+        """Whether `post` works: where a command is never sent on to another server."""
+        ...
+
     def groups(self, keys: Sequence[bytes]) -> Sequence[Sequence[bytes]]:
         """`keys`, in such groups that one command may name a whole group."""
         ...
@@ -38,9 +43,19 @@ class Wire(Protocol):
         """
         ...
 
+    async def post(self, command: Command) -> None:
+        """Send `command`, whose answer nobody waits for. A refusal is logged when it is met.
+
+        Raises:
+            StoreDown: it could not be sent.
+        """
+        ...
+
 
 class SingleWire:
     """One server."""
+
+    posts = True
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -55,16 +70,22 @@ class SingleWire:
                 raise refused(command, reply) from reply
         return cast("list[Answer]", replies)
 
+    async def post(self, command: Command) -> None:
+        await self._node.post(command)
+
 
 class GreenletWire:
     """An asyncio wire for sync code that an async engine runs."""
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
-        self.groups = wire.groups
+        self.groups, self.posts = wire.groups, wire.posts
 
     async def run(self, *commands: Command) -> list[Answer]:
         return await_in_greenlet(self._wire.run(*commands))
+
+    async def post(self, command: Command) -> None:
+        await_in_greenlet(self._wire.post(command))
 
 
 class Wires(NamedTuple):
