@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from importlib.resources import files
 from typing import NamedTuple
 
-from perfkit.cache.cells import fresh, looks_overdue
+from perfkit.cache.cells import DIRTY, fresh, looks_overdue
 from perfkit.cache.store import Sealed, Seen
 from perfkit.clock import SYSTEM, Clock
 from perfkit.errors import StoreDown
@@ -34,10 +34,12 @@ class RedisStore:
 
     async def read(self, keys: Keys) -> Seen:
         seen = await self._values(keys, lambda group: ("MGET", *group))
+        if not any(value is not None and value.startswith(DIRTY) for value in seen.values):
+            return seen  # a hit's way
         # By our own clock, which may be wrong: it only decides whether `ensure`,
         # which goes by the server's, is worth the round trip.
         now_ms, hold_ms = self._clock.wall_ms(), self._hold_ms
-        return seen._replace(values=[None if v and looks_overdue(v, now_ms, hold_ms) else v for v in seen.values])
+        return Seen([None if v and looks_overdue(v, now_ms, hold_ms) else v for v in seen.values], seen.epochs)
 
     async def ensure(self, cells: Keys) -> Seen:
         return await self._values(
