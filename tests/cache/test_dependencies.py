@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -188,6 +189,42 @@ def test_what_is_said_of_a_view_is_believed(place):
     assert place.call(count) == 3
 
 
+def test_a_view_of_a_view_depends_on_what_is_said_of_both(place):
+    """And a table may be named as SQL names it, in any case."""
+    with place.engine.begin() as connection:
+        connection.execute(text("CREATE VIEW some_glass AS SELECT * FROM glass"))
+
+    @place.cache.query(reads={"some_glass": ["glass"], "glass": ["Bins"]})
+    def count(session: Session) -> int | None:
+        return session.scalar(text("SELECT count(*) FROM some_glass"))
+
+    assert place.is_kept(count)
+    place.write(lambda s: s.add(Bin(name="three")))
+    assert place.call(count) == 3
+
+
+@pytest.mark.parametrize(
+    ("reads", "message"),
+    [
+        ({"glass": ["bin"]}, "names 'bin', which is no table that is known; did you mean 'bins'?"),
+        ({"glass": ["bins", "some_glass"]}, "some_glass is a view, too"),
+    ],
+)
+def test_a_view_that_is_said_to_read_what_no_write_would_mark_is_not_kept(place, reads, message):
+    """A misspelt table would leave its results in the cache for good."""
+    with place.engine.begin() as connection:
+        connection.execute(text("CREATE VIEW some_glass AS SELECT * FROM glass"))
+
+    @place.cache.query(reads=reads)
+    def count(session: Session) -> int | None:
+        return session.scalar(text("SELECT count(*) FROM glass"))
+
+    with pytest.warns(NotCached, match=re.escape(message)):
+        assert not place.is_kept(count)
+    place.write(lambda s: s.add(Bin(name="three")))
+    assert place.call(count) == 3
+
+
 def test_tags_add_and_only_replaces(place):
     """What `only` leaves out renews nothing, which is its purpose."""
 
@@ -247,6 +284,12 @@ def test_reads_that_are_no_names_are_refused(reads):
     """When declared."""
     with pytest.raises(UnknownTag, match="give a list of table names"):
         Cache("found").query(reads=reads)
+
+
+def test_reads_that_are_a_list_are_refused():
+    """When declared: of which view they are is not said."""
+    with pytest.raises(UnknownTag, match="give a dict"):
+        Cache("found").query(reads=["bins"])
 
 
 def test_only_of_nothing_is_refused():

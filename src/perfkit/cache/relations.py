@@ -44,10 +44,10 @@ class Known:
             Unknown: a relation or a function of which nobody has said what it reads.
         """
         for name in reads.calls:
-            yield from self._declared_of(name, "the function", own)
+            yield from self._tags_behind(name, "the function", relations, own)
         for use in reads.uses:
             if use.table.casefold() in own or use.table.casefold() in self._declared:
-                yield from self._declared_of(use.table, "", own)
+                yield from self._tags_behind(use.table, "", relations, own)
                 continue
             name = self._folded.get(use.table.casefold(), use.table)
             hiding = relations.hiding.get(name)
@@ -57,6 +57,31 @@ class Known:
             if table is None and name not in relations.tables:
                 raise Unknown(f'{name} is no table that is known; say what it reads: reads={{{name!r}: ["…"]}}')
             yield from _tags_of_use(use, name, table, parameters, dialect)
+
+    def _tags_behind(self, name: str, kind: str, relations: Relations, own: Declared) -> Iterator[str]:
+        """What was said of `name`, and of what that names in turn.
+
+        Raises:
+            Unknown: nobody has said it, or it names what no write would ever mark.
+        """
+        met, ahead = {name.casefold()}, [*self._declared_of(name, kind, own)]
+        while ahead:
+            said = ahead.pop()
+            folded = said.casefold()
+            if folded not in met and (folded in own or folded in self._declared):
+                met.add(folded)
+                ahead += self._declared_of(said, "", own)
+                continue
+            table = self._folded.get(folded, said)
+            what = relations.hiding.get(table, "")
+            if what.endswith("view"):
+                raise Unknown(f'{table} is {what}, too; say what it reads: reads={{{table!r}: ["…"]}}')
+            if ":" not in said and table not in self.tables and table not in relations.tables and not what:
+                raise Unknown(
+                    f"reads={{{name.lower()!r}: …}} names {said!r}, which is no table that is known"
+                    f"{nearest(said, [*self.tables, *relations.tables])}"
+                )
+            yield table
 
     def _declared_of(self, name: str, kind: str, own: Declared) -> Sequence[str]:
         folded = name.casefold()
@@ -73,6 +98,8 @@ def folded(declared: Mapping[str, str | Sequence[str]] | None, owner: str) -> De
         UnknownTag: it is not names to lists of names.
     """
     found: dict[str, Sequence[str]] = {}
+    if not isinstance(declared or {}, Mapping):
+        raise UnknownTag(f"{owner}: reads={declared!r}: give a dict, with a list of table names for each view.")
     for name, reads in (declared or {}).items():
         listed = [reads] if isinstance(reads, str) else list(reads)
         if not isinstance(name, str) or not all(isinstance(each, str) and each for each in listed):
