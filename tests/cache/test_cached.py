@@ -609,11 +609,41 @@ def test_a_misspelt_table_is_found_when_declared_after_watch(small):
     cache.close()
 
 
-@pytest.mark.parametrize("to", [None, 7, "memory", "http://x", "redis://localhost:6379/0?foo=bar"])
-def test_a_place_that_cannot_be_is_found_at_start_up(to):
+@pytest.mark.parametrize(
+    ("to", "message"),
+    [
+        (None, "give 'memory://', a URL"),
+        (7, "give 'memory://', a URL"),
+        ("memory", "by 'memory://'"),
+        ("http://x", "give memory://, redis://"),
+        ("localhost:6379", "give memory://, redis://"),
+        ("redis://localhost:6379/0?foo=bar", "has no option 'foo' for redis://"),
+        ("redis://localhost/cache", "'cache', and must be a number"),
+        ("redis://:pass/word@localhost", "must be quoted"),
+    ],
+)
+def test_a_place_that_cannot_be_is_found_at_start_up(to, message):
     """Not at the first read."""
-    with pytest.raises(CacheDeclarationError, match="memory://"):
+    with pytest.raises(CacheDeclarationError, match=message):
         Cache("nowhere").connect(to)
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        "redi://app:hidden@localhost",
+        "redis://app:hidden@localhost?timout=3",
+        "redis://localhost?password=hidden&timout=3",
+        "redis://:so/hidden@localhost",
+        "redis://:so?hidden=@localhost",
+        "app:hidden@localhost:6379",
+    ],
+)
+def test_no_message_shows_a_password(to):
+    """They end up in logs."""
+    with pytest.raises(CacheDeclarationError, match="cannot connect") as refused:
+        Cache("nowhere").connect(to)
+    assert "hidden" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

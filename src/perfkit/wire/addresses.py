@@ -7,18 +7,21 @@
 
 What follows `?` goes to redis-py, such as `ssl_ca_certs`. User and password are those of the master; sentinels that
 have some of their own are given `sentinel_username=` and `sentinel_password=`.
+No message shows the part of a URL that may hold a password.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 import redis
 
 from perfkit.errors import CacheDeclarationError
 
 CLUSTER, SENTINEL = "+cluster", "+sentinel"
+SCHEMES = ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel")
 _PORTS = {CLUSTER: 6379, SENTINEL: 26379}
 _LOGIN = ("sentinel_username", "sentinel_password")
 
@@ -88,16 +91,51 @@ def check_url(url: str) -> None:
         CacheDeclarationError: it is not.
     """
     try:
+        _check_parts(url)
         target = target_of(url)
         pool = redis.ConnectionPool.from_url(target.url)
         options = _without_database(pool.connection_kwargs) if target.is_cluster else pool.connection_kwargs
         pool.connection_class(**options)  # opens nothing yet
     except (ValueError, TypeError) as wrong:
-        place = (
+        option = re.search(r"unexpected keyword argument '(\w+)'", str(wrong))
+        scheme = url.partition("://")[0]
+        why = f"redis-py has no option {option[1]!r} for {scheme}://" if option else str(wrong).rstrip(".")
+        raise CacheDeclarationError(f"cannot connect to {_shown(url)!r}: {why}.") from None
+
+
+def _check_parts(url: str) -> None:
+    """What urllib and redis-py would take for something else.
+
+    Raises:
+        ValueError: what it is.
+    """
+    scheme = url.partition("://")[0]
+    if scheme == "memory":
+        raise ValueError("memory is inside each process, which connects to it by 'memory://'; nobody else can")
+    if scheme not in SCHEMES:
+        raise ValueError(
             "give memory://, redis://…, rediss://…, unix://…, redis+cluster://host:port,host:port "
             "or redis+sentinel://host:port,host:port/service"
         )
-        raise CacheDeclarationError(f"cannot connect to {url!r}: {wrong} ({place})") from None
+    if scheme == "unix":
+        return
+    parts = urlsplit(url)
+    if "@" in parts.path or "@" in parts.fragment:
+        raise ValueError("what is '/', '?', '#' or '@' in a user or password must be quoted, as in %2F")
+    database = "" if scheme.endswith(SENTINEL) else unquote(parts.path).strip("/")
+    if database and not database.isdecimal():
+        raise ValueError(f"its database is {database!r}, and must be a number")  # redis-py would take 0
+
+
+def _shown(url: str) -> str:
+    """As much of it as can hold no secret."""
+    scheme, _, rest = url.rpartition("://")
+    place, _, query = rest.partition("?")
+    user, at, host = place.rpartition("@")
+    start = f"{scheme}://" if scheme else ""
+    if "@" in query and not at:
+        return f"{start}…"
+    return f"{start}…@{host}" if user else f"{start}{host}"
 
 
 def _without_database(options: dict[str, Any]) -> dict[str, Any]:
