@@ -66,6 +66,25 @@ def test_an_entry_is_told_from_one_that_a_commit_has_changed(small, count):
     assert "depends on *" not in text
 
 
+def test_the_lines_of_async_code_are_found_too(small):
+    """SQLAlchemy runs its statements and commits in greenlets, whose frames end there."""
+
+    @small.cache.query()
+    async def count(session: AsyncSession) -> int | None:
+        return await session.scalar(select(func.count()).select_from(Bin))
+
+    async def told():
+        async with AsyncSession(small.async_engine) as session:
+            await count(session)
+            session.add(Bin(name="three"))
+            await session.commit()
+            return await small.cache.explain(count, session)
+
+    (tag,) = [each for each in small.runner.run(told()).tags if each.tag == "bins"]
+    assert tag.statements[0].where.startswith(__file__)
+    assert tag.bumped.where.startswith(__file__)
+
+
 def test_a_bump_by_hand_is_named_too(small, count):
     """By its own line."""
     call(small, count, "glass")

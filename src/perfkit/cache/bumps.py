@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import NamedTuple
 
 from perfkit.clock import SYSTEM, Clock
@@ -62,10 +64,21 @@ class Bumps:
 
 def line_of_caller() -> str:
     """The innermost line that is neither perfkit's nor SQLAlchemy's; empty if there is none."""
-    frame = inspect.currentframe()
-    while frame is not None:
+    for frame in _frames():
         module = frame.f_globals.get("__name__", "")
         if module.partition(".")[0] not in _OURS:
             return f"{frame.f_code.co_filename}:{frame.f_lineno}"
-        frame = frame.f_back
     return ""
+
+
+def _frames() -> Iterator[FrameType]:
+    """Of the caller outwards, also out of the greenlet in which SQLAlchemy runs what an async session was asked."""
+    frame = inspect.currentframe()
+    greenlets = sys.modules.get("greenlet")  # not there, or not imported: nobody is in one
+    running = None if greenlets is None else greenlets.getcurrent()
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+        while frame is None and running is not None:
+            running = running.parent
+            frame = None if running is None else running.gr_frame

@@ -84,7 +84,7 @@ class Explanation:
                 continue  # every entry depends on it
             lines.append(f"  depends on {tag.tag}: {tag.state}")
             if tag.bumped is not None:
-                lines.append(f"    last bumped by {tag.bumped.where or 'bump()'}")
+                lines.append(f"    last bumped by {tag.bumped.where or 'a line that is not known'}")
             lines += [f"    {each.where}  {_brief(each.sql)}" for each in tag.statements]
         return "\n".join(lines)
 
