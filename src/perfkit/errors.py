@@ -119,4 +119,7 @@ class CommitRefused(CacheError):
 
 
 class NotCached(RuntimeWarning):
-    """A cached function reads what nobody can tell the cache of, so that its results are never kept."""
+    """A cached function whose results are never kept: for what it reads, or because its cache watches no engine.
+
+    It points to the function, so that filters can go by its module.
+    """

@@ -12,7 +12,15 @@ from sqlalchemy.orm import Session
 
 from perfkit import Cache, Policy
 from perfkit.cache import Reason, only
-from perfkit.errors import CacheDeclarationError, CommitRefused, StoreDown, UnkeyableArgument, UnknownTag, Unpackable
+from perfkit.errors import (
+    CacheDeclarationError,
+    CommitRefused,
+    NotCached,
+    StoreDown,
+    UnkeyableArgument,
+    UnknownTag,
+    Unpackable,
+)
 from tests.cache.conftest import Kit
 
 Calling = Callable[..., Any]
@@ -525,8 +533,28 @@ def test_without_connect_or_watch_functions_just_run(small):
 
     assert one() == 1
     cache.connect()
-    assert one() == 1
+    with pytest.warns(NotCached, match="watches no engine"):
+        assert one() == 1
     assert cache.stats().bypasses == {Reason.NOT_CONNECTED: 1, Reason.NOT_WATCHED: 1}
+    cache.close()
+
+
+def test_a_forgotten_watch_is_said_once_where_the_function_stands(small):
+    """Of a cache that watched and has stopped to, nothing is said."""
+    cache = Cache("alone")
+
+    @cache.query
+    def one(session: Session) -> int:
+        return 1
+
+    cache.connect()
+    with Session(small.engine) as session, pytest.warns(NotCached, match="'alone' is connected") as told:
+        assert [one(session), one(session)] == [1, 1]
+    assert [each.filename for each in told] == [__file__]
+    assert "key" not in str(cache.explain(one, session))
+    cache.watch(small.engine, small.Base.metadata)
+    cache.unwatch(small.engine)
+    assert one(session) == 1
     cache.close()
 
 

@@ -348,6 +348,7 @@ class Cache:
             take_away.append(bound_idle(sync_engine, limit_ms=limit_ms, tell=self._judge_idle_limit))
         self._unwatch[sync_engine.dialect] = take_away
         self._runtime.watched[sync_engine.dialect] = digest(database or database_name(sync_engine))
+        self._runtime.is_known_unwatched = True  # should it be so again, by `unwatch`
 
     def unwatch(self, engine: Engine | AsyncEngine) -> None:
         """Stop seeing the commits of `engine`; its sessions are answered by the database from now on."""
@@ -696,6 +697,7 @@ class Cache:
         self._unwatch.clear()
         self._runtime.watched.clear()
         self._runtime.catalogs.clear()
+        self._runtime.is_known_unwatched = False
         if self._wires is not None:
             self._wires.close()
         self._wires = None

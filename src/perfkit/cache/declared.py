@@ -162,7 +162,7 @@ class Declared:
         values = self.keys.bind(*args, **kwargs)
         database = self.database(carriers_in(values))
         if isinstance(database, Reason):
-            raise CacheDeclarationError(f"{self.keys.name} has no key here: {database.value}. Call watch() first.")
+            raise CacheDeclarationError(f"{self.keys.name} has no key here: {database.value}.")
         return self.key(values, database, self.tenant())
 
     def database(self, carriers: Sequence[Carrier]) -> str | Reason:
@@ -301,11 +301,24 @@ class Declared:
         """Warn, once, that no result will be kept as the function is written."""
         if reason in _FOR_GOOD and (reason, why) not in self._told:
             self._told.add((reason, why))
-            warnings.warn(
-                f"{self.keys.name} is not cached: {why or reason.value}. tags=only(…) says all that it depends on.",
-                NotCached,
-                stacklevel=2,
+            self._warn(
+                f"{self.keys.name} is not cached: {why or reason.value}. tags=only(…) says all that it depends on."
             )
+
+    def warn_unwatched(self) -> None:
+        """Say, once for the cache, that `watch` was forgotten."""
+        self.runtime.is_known_unwatched = True
+        self._warn(
+            f"{self.keys.name} is not cached: cache {self.runtime.namespace!r} is connected and watches no engine. "
+            f"Call cache.watch(engine, Base.metadata) after connect()."
+        )
+
+    def _warn(self, message: str) -> None:
+        # where the function stands: that of the call is often a frame of SQLAlchemy's or a loop's
+        code = self.function.__code__
+        warnings.warn_explicit(
+            message, NotCached, code.co_filename, code.co_firstlineno, module=self.function.__module__
+        )
 
     def warn_timeless(self) -> None:
         """Say, once, that a load cannot be left to itself."""

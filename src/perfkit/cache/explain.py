@@ -71,7 +71,9 @@ class Explanation:
     tags: tuple[ExplainedTag, ...] = ()
 
     def __str__(self) -> str:
-        lines = [f"{self.function}: {self.verdict}", f"  key      {self.key}"]
+        lines = [f"{self.function}: {self.verdict}"]
+        if self.key:
+            lines.append(f"  key      {self.key}")
         if self.reason is not None:
             lines.append(f"  reason   {self.why or self.reason.value} ({self.reason.name})")
         if self.age_s is not None and self.ttl_s is not None:

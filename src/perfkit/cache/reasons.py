@@ -9,8 +9,8 @@ class Reason(Enum):
     """Why a call was answered by the database although its function is cached, or why its result was not kept."""
 
     OFF = "inside `with cache.off()`, or through `cache.bypass`"
-    NOT_CONNECTED = "the cache was not connected"
-    NOT_WATCHED = "nobody watches the engine of the session, so its commits would not be seen, or it cannot say which"
+    NOT_CONNECTED = "the cache was not connected: call connect() and watch() at start-up"
+    NOT_WATCHED = "nobody watches the engine of the session (call watch() for it), or it cannot say which that is"
     STORE_DOWN = "the store did not answer, or refused"
     UNSETTLED = "an earlier commit could not be told to the store yet"
     OWN_WRITES = "the session's transaction has written, or is about to write, what the function reads"

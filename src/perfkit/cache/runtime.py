@@ -54,6 +54,7 @@ class Runtime:
         self.background = Background()
         self.guard: Guard | None = None  # of what is in the store, if it is guarded
         self._ports: tuple[Ports, Ports, Ports] | None = None
+        self.is_known_unwatched = False  # nobody need be told that it watches nothing
 
     @property
     def is_connected(self) -> bool:
