@@ -881,3 +881,18 @@ def test_what_is_no_engine_is_not_watched(small, given):
     """Said by name, and nothing is half watched."""
     with pytest.raises(CacheDeclarationError, match=rf"watch\({given!r}\): give the Engine"):
         small.cache.watch(given, small.Base.metadata)
+
+
+def test_what_is_no_metadata_is_not_watched(small):
+    """The declarative base has it as an attribute, and is none."""
+    engine = create_engine("sqlite://")
+    with pytest.raises(CacheDeclarationError, match=r"give the MetaData of your tables, as Base\.metadata"):
+        small.cache.watch(engine, small.Base)
+    small.cache.watch(engine, small.Base.metadata)
+
+
+@pytest.mark.parametrize("given", [60, {"ttl": 60}])
+def test_what_is_no_policy_is_refused(given):
+    """When the cache is made."""
+    with pytest.raises(CacheDeclarationError, match="give a Policy"):
+        Cache("plain", given)

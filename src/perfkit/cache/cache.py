@@ -42,7 +42,7 @@ from perfkit.cache.warm import Warmed, WarmUp
 from perfkit.cache.worth import FunctionStats
 from perfkit.cache.write import Announced, Writer
 from perfkit.clock import FrozenClock
-from perfkit.errors import CacheDeclarationError, StoreDown
+from perfkit.errors import CacheDeclarationError, StoreDown, UnknownTag
 from perfkit.sqla.catalog import Catalog
 from perfkit.sqla.commits import around_commits
 from perfkit.sqla.idle import bound_idle
@@ -148,6 +148,8 @@ class Cache:
     def __init__(self, namespace: str, policy: Policy | None = None) -> None:
         if not namespace or not namespace.isprintable() or any(c in namespace for c in "{}* "):
             raise CacheDeclarationError(f"namespace {namespace!r}: give a short name without spaces, braces or stars.")
+        if not isinstance(policy, Policy | None):
+            raise CacheDeclarationError(f"Cache({namespace!r}, {policy!r}): give a Policy(…), as in Policy(ttl=60).")
         self._runtime = Runtime(namespace, policy or Policy())
         self._declared: list[Declared] = []
         self._metadata: list[MetaData] = []
@@ -216,7 +218,12 @@ class Cache:
         Raises:
             CacheDeclarationError: the function, a tag or an option cannot work as declared.
         """
+        for option, asked in (("when", when), ("keep_if", keep_if)):
+            if asked is not None and not callable(asked):
+                raise CacheDeclarationError(f"query({option}={asked!r}): give a function that says yes or no.")
         given = tags.sources if isinstance(tags, Only) else tags
+        if not isinstance(given, str | type | Table | FoundRows | Iterable):
+            raise UnknownTag(f"query(tags={given!r}): give a mapped class, a Table, a string, or a list of these.")
         sources = [given] if isinstance(given, str | type | Table | FoundRows) else list(given)
         if isinstance(tags, Only) and not sources:
             raise CacheDeclarationError("only(): name what the result depends on, or no write will ever renew it.")
@@ -319,11 +326,14 @@ class Cache:
         their own: a result of one organization is not renewed by a change to another's rows.
 
         Raises:
-            CacheDeclarationError: no engine, not connected, or watching it already.
+            CacheDeclarationError: no engine, no metadata, not connected, or watching it already.
             UnknownTag: a declared tag names no table of `metadata`, or `__cache_tags__` no column.
         """
         if not isinstance(engine, Engine | AsyncEngine):
             raise CacheDeclarationError(f"watch({engine!r}): give the Engine or AsyncEngine of your sessions.")
+        for each in metadata:
+            if not isinstance(each, MetaData):
+                raise CacheDeclarationError(f"watch(…, {each!r}): give the MetaData of your tables, as Base.metadata.")
         sync_engine = engine_of(engine)
         if not self._runtime.is_connected:
             raise CacheDeclarationError(

@@ -301,9 +301,9 @@ class Declared:
         """Warn, once, that no result will be kept as the function is written."""
         if reason in _FOR_GOOD and (reason, why) not in self._told:
             self._told.add((reason, why))
-            self._warn(
-                f"{self.keys.name} is not cached: {why or reason.value}. tags=only(…) says all that it depends on."
-            )
+            text = (why or reason.value).removesuffix(".")
+            end = "" if text.endswith("?") else "."
+            self._warn(f"{self.keys.name} is not cached: {text}{end} tags=only(…) says all that it depends on.")
 
     def warn_unwatched(self) -> None:
         """Say, once for the cache, that `watch` was forgotten."""

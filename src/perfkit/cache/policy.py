@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from difflib import get_close_matches
+from math import inf
 from typing import Literal, TypedDict
 from uuid import UUID
 
@@ -135,10 +136,9 @@ class Policy:
             raise CacheDeclarationError(f"mode={self.mode!r}: must be 'strict', 'committed' or 'ttl'.")
         if self.on_mark_failure not in ("proceed", "veto"):
             raise CacheDeclarationError(f"on_mark_failure={self.on_mark_failure!r}: must be 'proceed' or 'veto'.")
-        if self.max_bytes <= 0:
-            raise CacheDeclarationError(f"max_bytes={self.max_bytes!r}: must be above 0.")
-        if self.l1_bytes <= 0:
-            raise CacheDeclarationError(f"l1_bytes={self.l1_bytes!r}: must be above 0.")
+        for option, size in (("max_bytes", self.max_bytes), ("l1_bytes", self.l1_bytes)):
+            if not _is_between(size, 1, inf):
+                raise CacheDeclarationError(f"{option}={size!r}: must be above 0, a number of bytes.")
         milliseconds("ttl", self.ttl)
         milliseconds("mark_hold", self.mark_hold)
         if self.tenant is not None and not callable(self.tenant):
@@ -165,7 +165,7 @@ class Policy:
             raise CacheDeclarationError(f"early={self.early!r}: must be a factor, from 0 (never) to 100; try 1.0.")
         if self.negative is not None:
             milliseconds("negative", self.negative)
-        if self.compress_above is not None and self.compress_above < 0:
+        if self.compress_above is not None and not _is_between(self.compress_above, 0, inf):
             raise CacheDeclarationError(f"compress_above={self.compress_above!r}: must be bytes, 0 or more, or None.")
         if not isinstance(self.keep_errors, tuple) or not all(map(_is_kind_of_error, self.keep_errors)):
             raise CacheDeclarationError(
@@ -279,7 +279,7 @@ def own_policy(policy: Policy, own: Own) -> Policy:
     names = Own.__annotations__
     for name in own:
         if name not in names:
-            close = get_close_matches(name, [*names, "tags", "reads", "version", "when", "keep_if"], 1)
+            close = get_close_matches(name, [*names, "tags", "reads", "version", "when", "keep_if", "entities"], 1)
             hint = f" Did you mean {close[0]}=?" if close else f" There are {', '.join(names)}."
             raise CacheDeclarationError(f"query({name}=…): a function has no such option.{hint}")
     # whether writers wait is for the cache as a whole to say

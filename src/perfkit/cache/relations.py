@@ -162,7 +162,7 @@ def declare_conditions(metadata: Sequence[MetaData]) -> None:
             if column is None or column.table is not table:
                 known = [each.name for each in table.columns]
                 raise UnknownTag(
-                    f"{cls.__qualname__}.__cache_tags__: {name!r} is no column of {table.name}{nearest(name, known)}."
+                    f"{cls.__qualname__}.__cache_tags__: {name!r} is no column of {table.name}{nearest(name, known)}"
                 )
             found.append(column.name)
         table.info["cache_tags"] = tuple(dict.fromkeys([*table.info.get("cache_tags", ()), *found]))

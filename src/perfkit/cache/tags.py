@@ -169,7 +169,7 @@ class Dependencies:
                     " of the metadata given to watch()" if known else ": watch() was given no metadata to look it up in"
                 )
                 raise UnknownTag(
-                    f"{self._owner}: tag {tag.text!r} names no table{where}{nearest(tag.family, known)}. A name of "
+                    f"{self._owner}: tag {tag.text!r} names no table{where}{nearest(tag.family, known)} A name of "
                     f"your own, which only touch() and bump() change, has a colon: '{tag.family}:all'."
                 )
             wanted = len(table.primary_key.columns)
@@ -209,7 +209,7 @@ class Dependencies:
             if name not in parameters:
                 raise UnknownTag(
                     f"{self._owner}: tag {tag.text!r} names the parameter {name!r}, which the function does not have"
-                    f"{nearest(name, parameters)}."
+                    f"{nearest(name, parameters)}"
                 )
         return tag
 
@@ -269,7 +269,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     from difflib import get_close_matches
 
     close = get_close_matches(name, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    return f"; did you mean {close[0]!r}?" if close else "."
 
 
 def cell_key(namespace: str, tag: str) -> bytes:
