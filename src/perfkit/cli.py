@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -49,6 +50,8 @@ SIGNS = {
 @app.callback()
 def main() -> None:
     """Keep `cache` a word of its own while it is the only one."""
+    # what a service would log of a server that is down, a command says itself
+    logging.getLogger("perfkit").addHandler(logging.NullHandler())
 
 
 @cache.command()
@@ -57,7 +60,7 @@ def doctor(
     database: Annotated[
         list[str] | None, typer.Option(metavar="URL", help="SQLAlchemy's URL with a sync driver; may be repeated.")
     ] = None,
-    mark_hold: Annotated[float, typer.Option(metavar="SECONDS", help="The policy's mark_hold.")] = 10.0,
+    mark_hold: Annotated[float, typer.Option(metavar="SECONDS", min=0.001, help="The policy's mark_hold.")] = 10.0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document, for machines.")] = False,
 ) -> None:
     """Ask the servers of a deployment what they keep of the strict promise.
@@ -142,7 +145,8 @@ def ls(
                 ends = "never ends" if each.ends_in_s is None else f"{each.ends_in_s:,.0f} s left"
                 console.print(f"{_plain(each.key)}  [dim]{each.bytes:,} bytes, {ends}[/]", soft_wrap=True)
     if not shown and not as_json:
-        console.print(f"no entries in {_plain(repr(namespace))}")
+        of = f" of functions with {function!r} in their names" if function else ""
+        console.print(f"no entries{_plain(of)} in {_plain(repr(namespace))}")
 
 
 @cache.command("show")
@@ -226,16 +230,17 @@ def _no_set_up(why: str) -> typer.BadParameter:
 
 def _set_up(name: str) -> tuple[Cache, Callable[[], Any]]:
     module, _, function = name.partition(":")
+    if not module or not function:
+        raise _no_set_up(f"{name!r} names no function: give its module, a colon and its name")
     sys.path.insert(0, "")
     try:
-        made, sessions = getattr(importlib.import_module(module), function)()
+        found = getattr(importlib.import_module(module), function)()
     except (ImportError, AttributeError, TypeError, ValueError) as wrong:
-        raise typer.BadParameter(
-            f"{name!r} gives no (cache, sessions): {wrong}", param_hint="MODULE:FUNCTION"
-        ) from None
-    if not isinstance(made, Cache) or not callable(sessions):
-        raise _no_set_up(f"{name!r} gives no (cache, sessions)")
-    return made, sessions
+        raise _no_set_up(f"{name!r} gives no (cache, sessions): {wrong}") from None
+    match found:
+        case (Cache() as made, sessions) if callable(sessions):
+            return made, sessions
+    raise _no_set_up(f"{name!r} gives {found!r}, and no (cache, sessions)")
 
 
 @contextmanager

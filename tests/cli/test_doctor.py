@@ -148,6 +148,24 @@ def test_a_database_that_is_not_there_is_a_problem():
     assert "secret" not in repr(findings)
 
 
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("secret", "Could not parse"),
+        ("sqlite+aiosqlite://", "aiosqlite is an async driver"),
+        ("nosuch://host/name", "nosuch"),
+    ],
+)
+def test_a_url_that_is_none_of_a_sync_driver_is_a_problem(url, said):
+    """With an example of one that is."""
+    findings = examine_database(url)
+
+    assert worst(findings) is Level.PROBLEM
+    assert said in told(findings, Level.PROBLEM)
+    assert "such as postgresql+psycopg://" in told(findings, Level.PROBLEM)
+    assert "secret" not in repr(findings)
+
+
 def command(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "perfkit", "cache", "doctor", *options],

@@ -191,11 +191,15 @@ def _info(answer: bytes) -> dict[str, str]:
 
 def examine_database(url: str, *, mark_hold_s: float = 10.0) -> list[Finding]:
     """What can be said of the database at an SQLAlchemy `url`; with an async driver give the sync one's."""
-    name = make_url(url).render_as_string(hide_password=True)
+    advice = "Give SQLAlchemy's URL with an installed sync driver, such as postgresql+psycopg://user@host/name."
+    name = "the database"
     try:
+        name = make_url(url).render_as_string(hide_password=True)
         engine = create_engine(url, connect_args={})
     except (SQLAlchemyError, ImportError) as wrong:
-        return [Finding(name, Level.PROBLEM, str(wrong), "Give SQLAlchemy's URL with an installed sync driver.")]
+        return [Finding(name, Level.PROBLEM, str(wrong), advice)]
+    if engine.dialect.is_async:
+        return [Finding(name, Level.PROBLEM, f"{engine.dialect.driver} is an async driver", advice)]
     try:
         with engine.connect() as connection:
             return list(_of_database(name, connection, mark_hold_s))

@@ -18,6 +18,7 @@ from perfkit.cache.guard import SIGNED_BYTES
 from perfkit.cache.redis import RedisStore
 from perfkit.cache.tags import TagSource, cell_key, tags_by_hand
 from perfkit.codec import Codec
+from perfkit.codec.layout import GRAPH
 from perfkit.errors import CacheDeclarationError, Unreadable
 from perfkit.waiting import run_now
 from perfkit.wire.addresses import check_url
@@ -209,6 +210,8 @@ def _states(store: RedisStore, namespace: str, entry: Entry) -> Iterable[StoredT
 
 
 def _text_of(payload: bytes) -> str:
+    if payload.startswith(GRAPH):
+        return f"{len(payload)} bytes of ORM entities, which only a process that has their classes can read"
     try:
         return repr(Codec().unpack(payload))
     except Unreadable as unknown:
