@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, delete, insert, select, text, update
-from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import Session
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from sqlalchemy.orm import Session, sessionmaker
 
 from perfkit import Cache, Policy
 from perfkit.cache import Reason, only
@@ -714,8 +714,28 @@ def test_a_result_that_cannot_be_kept_is_refused_at_the_first_call(small):
     def entity(session: Session) -> Any:
         return session.get(small.Bin, 1)
 
-    with Session(small.engine) as session, pytest.raises(Unpackable, match="Bin"):
+    with Session(small.engine) as session, pytest.raises(Unpackable, match=r"entity: result, of type .*Bin") as refused:
         entity(session)
+    assert (refused.value.path, refused.value.found) == ("result", small.Bin)
+
+
+def test_an_argument_that_no_key_can_be_made_of_says_what_to_pass_instead(small):
+    """What makes sessions, and the object that a method stands in."""
+
+    class Store:
+        @small.cache.query
+        def count(self, session: Session) -> int:
+            return 1
+
+    @small.cache.query
+    def count(session: Session) -> int:
+        return 1
+
+    for maker in (small.engine, small.async_engine, sessionmaker(small.engine), async_sessionmaker(small.async_engine)):
+        with pytest.raises(UnkeyableArgument, match="Pass a session or a connection that it has made"):
+            count(maker)
+    with Session(small.engine) as session, pytest.raises(UnkeyableArgument, match="a @classmethod that is given the"):
+        Store().count(session)
 
 
 @pytest.mark.parametrize("make", [lambda: iter(()), lambda: 1])

@@ -127,14 +127,14 @@ class Call:
 
     async def asked(self) -> Hit | Filled:
         """What the store has, or else what the function gives."""
-        answer = await read(self.question, self.load, self.may_keep, self.declared.codec, self.ports)
+        answer = await read(self.question, self.load, self.may_keep, self.declared, self.ports)
         if answer.kept is not None:
             self.proof.hold(answer.kept, answer.value)
         return answer
 
     async def refill(self) -> Filled:
         """The same without looking for an entry."""
-        answer = await refill(self.question, self.load, self.may_keep, self.declared.codec, self.ports)
+        answer = await refill(self.question, self.load, self.may_keep, self.declared, self.ports)
         if answer.kept is not None:
             self.proof.hold(answer.kept, answer.value)
         return answer

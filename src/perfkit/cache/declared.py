@@ -38,7 +38,7 @@ from perfkit.cache.runtime import Runtime
 from perfkit.cache.tags import Dependencies, TagSource, cell_key
 from perfkit.cache.worth import Tally
 from perfkit.codec import Codec, Graph, is_listed, shape_of, types_in
-from perfkit.errors import CacheDeclarationError, NotCached
+from perfkit.errors import CacheDeclarationError, NotCached, Unpackable
 from perfkit.sqla.entities import is_mapped, reached_from, types_in_columns
 from perfkit.sqla.private import mapped_classes
 from perfkit.sqla.sessions import Carrier, carrier_in
@@ -113,6 +113,25 @@ class Declared:
             types = types.union(filter(is_listed, types_in_columns(reached_from(types) or mapped_classes())))
         codec = Codec(types, entities=self.has_entities)
         return ErrorCodec(codec, self.policy.keep_errors) if self.policy.keep_errors else codec
+
+    def pack(self, value: object) -> bytes:
+        """A result as bytes.
+
+        Raises:
+            Unpackable: it cannot be kept; the message begins with the function.
+        """
+        try:
+            return self.codec.pack(value)
+        except Unpackable as wrong:
+            raise Unpackable(f"{self.keys.name}: {wrong}", path=wrong.path, found=wrong.found) from None
+
+    def unpack(self, raw: bytes) -> object:
+        """What `pack` was given.
+
+        Raises:
+            Unreadable: bytes that it did not make.
+        """
+        return self.codec.unpack(raw)
 
     @cached_property
     def has_entities(self) -> bool:

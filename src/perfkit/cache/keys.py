@@ -25,6 +25,10 @@ from urllib.parse import quote
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from sqlalchemy import Engine
+from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
+from sqlalchemy.orm import sessionmaker
+
 from perfkit.errors import CacheDeclarationError, UnkeyableArgument
 from perfkit.sqla.sessions import CARRIED
 
@@ -79,8 +83,7 @@ class KeyMaker:
         except UnkeyableArgument as error:
             why = str(error)
         raise UnkeyableArgument(
-            f"{self.name}: no key can be made of {parameter}={_brief(value)}: {why}. Pass plain values, such as an id, "
-            f"or give its class a method cache_identity() that returns one."
+            f"{self.name}: no key can be made of {parameter}={_brief(value)}: {why}. {_advice(parameter, value)}"
         )
 
     def stamp(self, shape: str, version: int | str, code: CodeType) -> str:
@@ -244,6 +247,17 @@ _PLAIN: dict[type, Callable[[Any], str]] = {
 }
 _INSTANT: dict[type, Callable[[Any], str]] = dict.fromkeys((NoneType, bool, int, float, str, bytes), repr)
 _carried: dict[type, bool] = {}  # isinstance with six classes costs 0.5 µs for each argument of each call
+
+
+def _advice(parameter: str, value: object) -> str:
+    if isinstance(value, Engine | AsyncEngine | sessionmaker | async_sessionmaker):
+        return "Pass a session or a connection that it has made."
+    if parameter == "self":
+        return (
+            "Cache a function or a @classmethod that is given the session; or, if all instances with one id have one "
+            "result, give the class a method cache_identity() that returns the id."
+        )
+    return "Pass plain values, such as an id, or give its class a method cache_identity() that returns one."
 
 
 def is_carried(value: object) -> bool:

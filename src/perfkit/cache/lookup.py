@@ -247,7 +247,7 @@ class Lookup:
         kept: dict[Key, Kept] = {}
         reasons: dict[Key, Reason | None] = dict.fromkeys(missing, load.unkept)
         for key, (question, versions) in missing.items() if load.unkept is None else ():
-            payload = declared.codec.pack(found[key])
+            payload = declared.pack(found[key])
             if len(payload) > question.keeping.max_bytes:
                 reasons[key] = Reason.TOO_LARGE
                 continue

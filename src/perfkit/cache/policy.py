@@ -276,12 +276,7 @@ def own_policy(policy: Policy, own: Own) -> Policy:
     Raises:
         CacheDeclarationError: an option that no function has, or a value that cannot work.
     """
-    names = Own.__annotations__
-    for name in own:
-        if name not in names:
-            close = get_close_matches(name, [*names, "tags", "reads", "version", "when", "keep_if", "entities"], 1)
-            hint = f" Did you mean {close[0]}=?" if close else f" There are {', '.join(names)}."
-            raise CacheDeclarationError(f"query({name}=…): a function has no such option.{hint}")
+    check_names(own)
     # whether writers wait is for the cache as a whole to say
     alone = replace(policy, writer_waits=False, **own)
     lease_ms, waits_ms = lease_of("l1", alone.l1), policy.wait_ms
@@ -290,6 +285,20 @@ def own_policy(policy: Policy, own: Own) -> Policy:
             f"l1={alone.l1!r}: writers wait for {waits_ms} ms only, the policy's l1, and all leases must be over then."
         )
     return alone
+
+
+def check_names(own: Own) -> None:
+    """Returns when `own` has no option that no function has.
+
+    Raises:
+        CacheDeclarationError: it has.
+    """
+    names = Own.__annotations__
+    for name in own:
+        if name not in names:
+            close = get_close_matches(name, [*names, "tags", "reads", "version", "when", "keep_if", "entities"], 1)
+            hint = f" Did you mean {close[0]}=?" if close else f" There are {', '.join(names)}."
+            raise CacheDeclarationError(f"query({name}=…): a function has no such option.{hint}")
 
 
 def checked_stage(stage: Stage) -> Stage:

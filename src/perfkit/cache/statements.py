@@ -17,7 +17,7 @@ from sqlalchemy import Result, Select, event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import ORMExecuteState, Session, UserDefinedOption
 
-from perfkit.cache.policy import Own
+from perfkit.cache.policy import Own, check_names
 from perfkit.cache.served import AT_WATCH, SERVED, Rows, Statements
 from perfkit.errors import CacheDeclarationError, NotCached, UnkeyableArgument
 from perfkit.sqla.fingerprint import NoFingerprint, fingerprint_of
@@ -87,6 +87,9 @@ def cached(name: str = "statement", *, cache: object | None = None, **own: Unpac
             raise CacheDeclarationError(
                 f"cached({option}=…): only functions have this; decorate one with @cache.query."
             )
+    if not isinstance(name, str):
+        raise CacheDeclarationError(f"cached({name!r}): the name is a text; options have names, as in cached(ttl=60).")
+    check_names(own)  # values are looked at when it is executed: this may be called for each statement
     return CachedStatement(name, cache, own)
 
 
