@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import Column, Integer, MetaData, Table, create_engine, event, insert, select
+from sqlalchemy import Column, Integer, MetaData, String, Table, create_engine, event, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -161,6 +161,12 @@ async def test_the_private_names_are_there(engine, tmp_path):
 def test_every_mapped_class_is_found():
     """Also of other bases: `__cache_tags__` is looked for in all of them."""
     assert Thing in private.mapped_classes()
+
+
+def test_variants_of_a_type_are_known_by_their_dialect():
+    """They decide there which values are equal."""
+    assert list(private.variants_of(String().with_variant(Integer(), "sqlite"))) == ["sqlite"]
+    assert not private.variants_of(String())
 
 
 @pytest.mark.parametrize(

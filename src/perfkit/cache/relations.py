@@ -11,7 +11,7 @@ from sqlalchemy.orm import Mapper
 from perfkit.cache.tags import nearest
 from perfkit.errors import UnknownTag
 from perfkit.sqla.catalog import Relations
-from perfkit.sqla.private import mapped_classes
+from perfkit.sqla.private import mapped_classes, variants_of
 from perfkit.sqla.reads import Reads, Use
 from perfkit.sqla.rows import row_name, value_name
 from perfkit.sqla.statements import condition_columns
@@ -186,4 +186,6 @@ def _check(table: Table) -> None:
 def _can_be_named(column: Column[Any]) -> bool:
     from uuid import UUID
 
-    return any(value_name(column, value, None) is not None for value in (1, "a", UUID(int=1)))
+    dialects = (None, "postgresql", "sqlite", *variants_of(column.type))
+    samples = (1, "a", UUID(int=1))
+    return any(value_name(column, value, dialect) is not None for value in samples for dialect in dialects)

@@ -15,6 +15,8 @@
     is_legacy_query     load_options._legacy_uniquing         else: True; statements are not cached
     wants_unique, require_unique    Result._unique_filter_state    else: a cached result does not ask for `unique()`
     result_of           SimpleResultMetaData(_create_unique_filters=)    else: `unique()` hashes entities
+    variants_of         TypeEngine._variant_mapping       else: none are found; a column with `with_variant` is taken
+                                                          for what it is elsewhere
     tell_loaded         dispatch.load, .refresh, .loaded_as_persistent    else: their listeners are not called
 
 `tests/facts/test_sqlalchemy.py` says of each that it still does what we think.
@@ -23,7 +25,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -34,6 +36,7 @@ from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import Mapper, ORMExecuteState, Session, make_transient_to_detached
 from sqlalchemy.orm.attributes import instance_state, set_committed_value
 from sqlalchemy.orm.identity import IdentityMap
+from sqlalchemy.types import TypeEngine
 
 try:
     from sqlalchemy.util.concurrency import in_greenlet as _in_greenlet
@@ -67,6 +70,12 @@ def is_autocommit(connection: Connection) -> bool:
 def engine_isolation(dialect: Dialect) -> str | None:
     """The isolation level that `create_engine(isolation_level=…)` asked for, if it did."""
     return getattr(dialect, "_on_connect_isolation_level", None)
+
+
+def variants_of(kind: TypeEngine[Any]) -> Mapping[str, TypeEngine[Any]]:
+    """What `with_variant` has put in the place of the type, by the names of dialects."""
+    found: Mapping[str, TypeEngine[Any]] = getattr(kind, "_variant_mapping", {})
+    return found
 
 
 def mapped_classes() -> list[type]:

@@ -24,6 +24,7 @@ from sqlalchemy.sql.visitors import iterate
 from perfkit.sqla.functions import NEEDS_TIME, VOLATILE, is_known
 from perfkit.sqla.handwritten import named_by_hand
 from perfkit.sqla.naming import Named, named_in
+from perfkit.sqla.rows import likeness, sends_as_it_is
 from perfkit.sqla.statements import conjunction, listed
 
 MAX_VALUES = 16  # of one IN; more are the table
@@ -179,6 +180,7 @@ class _Equalities:
     def __init__(self, terms: Sequence[Any], compiled: SQLCompiler) -> None:
         self._equal: list[set[tuple[int, str]]] = []
         self._binds: dict[tuple[int, str], str] = {}
+        self._dialect = compiled.dialect.name
         for term in terms:
             if not isinstance(term, BinaryExpression) or term.operator not in (operators.eq, operators.in_op):
                 continue
@@ -187,9 +189,9 @@ class _Equalities:
                     continue
                 if isinstance(other, BindParameter) and (term.operator is operators.eq or one is term.left):
                     name = compiled.bind_names.get(other)
-                    if name is not None:
+                    if name is not None and sends_as_it_is(other.type, self._dialect):
                         self._binds.setdefault(_identity(one), name)
-                elif _is_column(other) and term.operator is operators.eq:
+                elif _is_column(other) and term.operator is operators.eq and self._are_alike(one, other):
                     self._join(_identity(one), _identity(other))
 
     def bind_of(self, column: Any) -> str | None:
@@ -201,6 +203,11 @@ class _Equalities:
             if me in group:
                 return next((self._binds[each] for each in group if each in self._binds), None)
         return None
+
+    def _are_alike(self, one: ColumnElement[Any], other: ColumnElement[Any]) -> bool:
+        """Whether equal values of theirs are the same: not where one of them compares without regard to case, say."""
+        like = likeness(one.type, self._dialect)
+        return like is not None and like == likeness(other.type, self._dialect)
 
     def _join(self, one: tuple[int, str], other: tuple[int, str]) -> None:
         touched = [group for group in self._equal if one in group or other in group]

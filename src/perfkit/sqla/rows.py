@@ -8,14 +8,35 @@ equality and the database's are known to be one: integers, UUIDs and plain strin
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from functools import lru_cache
+from typing import Any, Literal
 from urllib.parse import quote
 from uuid import UUID
 
 from sqlalchemy import Column, Integer, String, Table, TypeDecorator, Uuid
+from sqlalchemy.types import NullType, TypeEngine
+
+from perfkit.sqla.private import variants_of
+
+MAX_NAME = 200  # characters of a value's name; a longer one is none, since a cell's key would become as long
+EXACT_STRINGS = frozenset({"postgresql", "sqlite"})  # dialects that compare plain strings byte by byte
 
 _PADDED = frozenset({"CHAR", "NCHAR", "CITEXT"})  # 'a' equals 'a ' there, or 'A'
-EXACT_STRINGS = frozenset({"postgresql", "sqlite"})  # dialects that compare plain strings byte by byte
+# what a type of somebody's own may say, so that what is sent, found or compared is not the value itself
+_CHANGING = frozenset(
+    {
+        "adapt",
+        "bind_expression",
+        "bind_processor",
+        "column_expression",
+        "comparator_factory",
+        "dialect_impl",
+        "load_dialect_impl",
+        "result_processor",
+    }
+)
+
+Likeness = Literal["integer", "uuid", "string"]
 
 
 def row_name(table: Table, key: Sequence[object], *, dialect: str | None = None) -> str | None:
@@ -28,19 +49,56 @@ def row_name(table: Table, key: Sequence[object], *, dialect: str | None = None)
     if not columns or len(columns) != len(key):
         return None
     parts = [value_name(column, value, dialect) for column, value in zip(columns, key, strict=True)]
-    return None if None in parts else ",".join(part for part in parts if part is not None)
+    name = None if None in parts else ",".join(part for part in parts if part is not None)
+    return None if name is None or len(name) > MAX_NAME else name
 
 
 def value_name(column: Column[Any], value: object, dialect: str | None) -> str | None:
     """`value` of `column` as text; None where it could be spelt in another way. `dialect` as for `row_name`."""
-    kind = column.type
-    if isinstance(kind, TypeDecorator):
+    like = likeness(column.type, dialect)
+    if like == "integer":
+        return str(value) if type(value) is int and len(str(value)) <= MAX_NAME else None
+    if like == "uuid":
+        return str(value) if type(value) is UUID else None
+    if like is None or type(value) is not str or not (dialect is None or dialect in EXACT_STRINGS):
+        return None
+    # PostgreSQL cuts off spaces beyond the length
+    if len(value) > min((kind.length or MAX_NAME for kind in _kinds(column.type, dialect)), default=0):  # type: ignore[attr-defined]
+        return None
+    name = quote(value, safe="")
+    return name if len(name) <= MAX_NAME else None
+
+
+def likeness(kind: TypeEngine[Any], dialect: str | None) -> Likeness | None:
+    """Of what kind the values of a type are; None where equal ones may look different, or be sent as others."""
+    found = {_likeness(each) for each in _kinds(kind, dialect)}
+    return found.pop() if len(found) == 1 else None
+
+
+def sends_as_it_is(kind: TypeEngine[Any], dialect: str | None) -> bool:
+    """Whether a bind of this type sends a value of ours without making another one of it."""
+    return isinstance(kind, NullType) or likeness(kind, dialect) is not None
+
+
+def _kinds(kind: TypeEngine[Any], dialect: str | None) -> list[TypeEngine[Any]]:
+    """The type that stands for `kind` in the dialect; of no dialect, all that may."""
+    variants = variants_of(kind)
+    return [kind, *variants.values()] if dialect is None else [variants.get(dialect, kind)]
+
+
+def _likeness(kind: TypeEngine[Any]) -> Likeness | None:
+    if isinstance(kind, TypeDecorator) or _changes_values(type(kind)):
         return None
     if isinstance(kind, Integer):
-        return str(value) if type(value) is int else None
+        return "integer"
     if isinstance(kind, Uuid):
-        return str(value) if type(value) is UUID and kind.as_uuid else None
+        return "uuid" if kind.as_uuid else None
     if not isinstance(kind, String) or kind.__visit_name__.upper() in _PADDED or kind.collation:
         return None
-    exact = type(value) is str and (dialect is None or dialect in EXACT_STRINGS)
-    return quote(str(value), safe="") if exact else None
+    return "string"
+
+
+@lru_cache(maxsize=512)
+def _changes_values(cls: type) -> bool:
+    own = [each for each in cls.__mro__ if not each.__module__.startswith(("sqlalchemy.", "builtins", "typing"))]
+    return any(not _CHANGING.isdisjoint(vars(each)) for each in own)

@@ -18,7 +18,7 @@ from sqlalchemy.sql.compiler import Compiled, SQLCompiler
 from sqlalchemy.sql.elements import BinaryExpression, BindParameter, BooleanClauseList, ColumnElement
 from sqlalchemy.sql.visitors import iterate
 
-from perfkit.sqla.rows import value_name
+from perfkit.sqla.rows import sends_as_it_is, value_name
 
 Key = tuple[object, ...]
 
@@ -158,14 +158,14 @@ def _write(statement: Insert | Update | Delete, table: Table, compiled: SQLCompi
     conditions = tuple(
         (column, name)
         for each in declared
-        for column, bind in _pinned(statement.whereclause, [each]).items()
+        for column, bind in _pinned(statement.whereclause, [each], compiled.dialect.name).items()
         if (name := compiled.bind_names.get(bind)) is not None
     )
     if len(conditions) < len(declared):
         conditions = ()
     named: tuple[str, ...] = ()
     if key and not sets:
-        pinned = _pinned(statement.whereclause, key)
+        pinned = _pinned(statement.whereclause, key, compiled.dialect.name)
         binds = [compiled.bind_names.get(pinned[column]) for column in key if column in pinned]
         named = tuple(bind for bind in binds if bind is not None)
     keys = named if key and len(named) == len(key) else None
@@ -204,13 +204,17 @@ def _sets(compiled: SQLCompiler, table: Table, columns: Iterable[Column[Any]]) -
     return any(re.search(rf"(?:^|, ){re.escape(quote(column.name))}=", assigned) for column in columns)
 
 
-def _pinned(where: ColumnElement[Any] | None, key: Sequence[Column[Any]]) -> dict[Column[Any], BindParameter[Any]]:
+def _pinned(
+    where: ColumnElement[Any] | None, key: Sequence[Column[Any]], dialect: str
+) -> dict[Column[Any], BindParameter[Any]]:
     """For each column of `key` that the outermost AND holds equal to a bind, that bind."""
     found: dict[Column[Any], BindParameter[Any]] = {}
     for term in conjunction(where):
         if not isinstance(term, BinaryExpression) or not isinstance(term.right, BindParameter):
             continue
         if term.operator not in (operators.eq, operators.in_op) or (term.operator is operators.in_op and len(key) > 1):
+            continue
+        if not sends_as_it_is(term.right.type, dialect):
             continue
         for column in key:
             # a column of an alias shares the lineage, and pins another row

@@ -1,0 +1,211 @@
+"""Databases of unusual shapes: what was cached before a write agrees with the database after it.
+
+Each test here was a stale read once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import (
+    Column,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    TypeDecorator,
+    create_engine,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import StaticPool
+
+from perfkit import Cache
+from perfkit.errors import UnknownTag
+
+
+class Place:
+    """A database of its own, and a cache that watches it."""
+
+    def __init__(self, metadata: MetaData, url: str = "sqlite://", **options: Any) -> None:
+        if url == "sqlite://":
+            options = {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}} | options
+        self.engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"), **options)
+        self.metadata = metadata
+        self.cache = Cache("agreement")
+        self.cache.connect("memory://")
+
+    def watch(self) -> None:
+        self.metadata.create_all(self.engine)
+        self.cache.watch(self.engine, self.metadata)
+
+    def write(self, change: Callable[[Session], Any]) -> None:
+        with Session(self.engine) as session:
+            change(session)
+            session.commit()
+
+    def sql(self, *statements: str) -> None:
+        with self.engine.begin() as connection:
+            for each in statements:
+                connection.exec_driver_sql(each)
+
+    def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        with Session(self.engine) as session:
+            return function(session, *args)
+
+    def agrees(self, read: Callable[..., Any], write: Callable[[Session], Any], *args: Any) -> None:
+        """What `read` gives is kept; `write` changes it; and then the cache gives what the database does."""
+        cached = self.cache.query()(read)
+        before = [self.call(cached, *args), self.call(cached, *args)]
+        hits = self.cache.stats_of(cached).hits
+
+        self.write(write)
+
+        assert hits == 1, "it was not kept"
+        assert self.call(cached, *args) == self.call(read, *args)
+        assert self.call(read, *args) != before[1], "nothing has changed"
+
+
+@pytest.fixture
+def at() -> Iterator[Callable[..., Place]]:
+    """Makes a `Place`, watched; `before` are SQL statements that come first."""
+    made: list[Place] = []
+
+    def make(metadata: MetaData, *before: str, url: str = "sqlite://", **options: Any) -> Place:
+        place = Place(metadata, url, **options)
+        made.append(place)
+        place.sql(*before)
+        place.watch()
+        return place
+
+    yield make
+    for place in made:
+        place.cache.close()
+        place.engine.dispose()
+
+
+# ---- values that are equal and look different
+
+
+class Lower(TypeDecorator[str]):
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Any) -> str | None:
+        return None if value is None else value.lower()
+
+
+class LowerInSql(String):
+    def bind_expression(self, bindvalue: Any) -> Any:
+        return func.lower(bindvalue, type_=String())
+
+
+class LowerInPython(String):
+    def bind_processor(self, dialect: Any) -> Any:
+        return lambda value: None if value is None else value.lower()
+
+
+def parts_of(kind: Any = String) -> Table:
+    """A table whose column `kind` has tags of its own."""
+    return Table(
+        "parts",
+        MetaData(),
+        Column("id", Integer, primary_key=True),
+        Column("kind", kind),
+        Column("weight", Integer),
+        info={"cache_tags": ("kind",)},
+    )
+
+
+@pytest.mark.parametrize("kind", [Lower, LowerInSql, LowerInPython])
+def test_a_column_whose_type_changes_values_on_the_way_cannot_be_declared(at, kind):
+    """Two texts would be two tags of one value."""
+    with pytest.raises(UnknownTag, match="'kind' cannot be a tag"):
+        at(parts_of(kind).metadata)
+
+
+@pytest.mark.parametrize("kind", [LowerInSql, LowerInPython])
+def test_a_key_whose_type_changes_values_on_the_way_names_no_row(at, kind):
+    """The row of 'GLASS' is the one of 'Glass'."""
+    kinds = Table("kinds", MetaData(), Column("name", kind, primary_key=True), Column("weight", Integer))
+    place = at(kinds.metadata)
+
+    def weights(session: Session, name: str) -> list[int]:
+        return list(session.scalars(select(kinds.c.weight).where(kinds.c.name == name)))
+
+    place.agrees(weights, lambda s: s.execute(insert(kinds).values(name="Glass", weight=1)), "GLASS")
+
+
+def test_a_bind_of_another_type_than_its_column_pins_nothing(at):
+    """What is sent is what its own type makes of it."""
+    parts = parts_of()
+    place = at(parts.metadata)
+
+    def weights(session: Session, kind: str) -> list[int]:
+        return list(session.scalars(select(parts.c.weight).where(parts.c.kind == literal(kind, Lower()))))
+
+    place.agrees(weights, lambda s: s.execute(insert(parts).values(kind="glass", weight=1)), "GLASS")
+    place.agrees(weights, lambda s: s.execute(update(parts).where(parts.c.kind == "glass").values(weight=2)), "GLASS")
+
+
+def test_an_update_by_a_bind_of_another_type_is_one_of_the_table(at):
+    """The writer's side of the same."""
+    parts = parts_of()
+    place = at(parts.metadata)
+    place.write(lambda s: s.execute(insert(parts).values(kind="glass", weight=1)))
+
+    def weights(session: Session, kind: str) -> list[int]:
+        return list(session.scalars(select(parts.c.weight).where(parts.c.kind == kind)))
+
+    by_another = update(parts).where(parts.c.kind == literal("GLASS", Lower())).values(weight=2)
+    place.agrees(weights, lambda s: s.execute(by_another), "glass")
+
+
+@pytest.mark.parametrize("other", [Lower, String(collation="NOCASE")])
+def test_a_column_that_compares_in_another_way_passes_on_no_value(at, other):
+    """`parts.kind = kinds.name AND kinds.name = 'GLASS'` finds the parts of kind 'glass'."""
+    parts = parts_of()
+    kinds = Table("kinds", parts.metadata, Column("name", other, primary_key=True))
+    place = at(parts.metadata)
+    place.write(lambda s: s.execute(insert(kinds).values(name="glass")))
+    place.write(lambda s: s.execute(insert(parts).values(id=1, kind="glass", weight=1)))
+
+    def weights(session: Session, name: str) -> list[int]:
+        found = select(parts.c.weight).join(kinds, kinds.c.name == parts.c.kind).where(kinds.c.name == name)
+        return list(session.scalars(found))
+
+    place.agrees(weights, lambda s: s.execute(update(parts).where(parts.c.id == 1).values(weight=2)), "GLASS")
+
+
+def test_a_variant_of_a_type_decides_in_its_dialect(at, pg_url):
+    """A String that is a CITEXT on PostgreSQL finds 'Glass' by 'GLASS'."""
+    kinds = Table(
+        "kinds",
+        MetaData(),
+        Column("name", String().with_variant(postgresql.CITEXT(), "postgresql"), primary_key=True),
+        Column("weight", Integer),
+    )
+    place = at(kinds.metadata, "CREATE EXTENSION IF NOT EXISTS citext", url=pg_url)
+
+    def weights(session: Session, name: str) -> list[int]:
+        return list(session.scalars(select(kinds.c.weight).where(kinds.c.name == name)))
+
+    place.agrees(weights, lambda s: s.execute(insert(kinds).values(name="Glass", weight=1)), "GLASS")
+
+
+def test_spaces_that_postgresql_cuts_off_make_no_other_value(at, pg_url):
+    """'abc  ' is stored as 'abc' in a VARCHAR(3)."""
+    parts = parts_of(String(3))
+    place = at(parts.metadata, url=pg_url)
+
+    def weights(session: Session, kind: str) -> list[int]:
+        return list(session.scalars(select(parts.c.weight).where(parts.c.kind == kind)))
+
+    place.agrees(weights, lambda s: s.execute(insert(parts).values(id=1, kind="abc  ", weight=1)), "abc")
