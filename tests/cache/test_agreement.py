@@ -28,6 +28,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
 from perfkit import Cache
+from perfkit.cache import Reason
 from perfkit.errors import UnknownTag
 
 
@@ -209,3 +210,39 @@ def test_spaces_that_postgresql_cuts_off_make_no_other_value(at, pg_url):
         return list(session.scalars(select(parts.c.weight).where(parts.c.kind == kind)))
 
     place.agrees(weights, lambda s: s.execute(insert(parts).values(id=1, kind="abc  ", weight=1)), "abc")
+
+
+# ---- what an entry can bear
+
+
+def test_a_text_that_is_too_long_for_a_tag_is_a_value_like_any_other(at):
+    """It raised `Unreadable` into the call. Now such a result depends on the table."""
+    parts = parts_of()
+    place = at(parts.metadata)
+
+    def weights(session: Session, kind: str) -> list[int]:
+        return list(session.scalars(select(parts.c.weight).where(parts.c.kind == kind)))
+
+    for kind in ("short", "x" * 1_000, "é" * 150):
+        place.agrees(weights, lambda s, kind=kind: s.execute(insert(parts).values(kind=kind, weight=1)), kind)
+        place.agrees(weights, lambda s, kind=kind: s.execute(update(parts).values(weight=2)), kind)
+
+
+def test_a_result_of_more_tags_than_an_entry_may_bear_is_returned_and_not_kept(at):
+    """It raised `Unreadable` into the call."""
+    parts = parts_of()
+    place = at(parts.metadata)
+
+    @place.cache.query()
+    def weight_of(session: Session, part_id: int) -> int | None:
+        return session.scalar(select(parts.c.weight).where(parts.c.id == part_id))
+
+    @place.cache.query()
+    def found(session: Session, count: int) -> int:
+        return sum(weight_of(session, each) is not None for each in range(count))
+
+    for each in range(1_100):
+        place.call(weight_of, each)
+
+    assert [place.call(found, 1_100), place.call(found, 1_100)] == [0, 0]
+    assert place.cache.stats_of(found).unkept == {Reason.TOO_LARGE: 2}

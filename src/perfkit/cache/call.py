@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from perfkit.cache.declared import Declared, carriers_in, session_in
 from perfkit.cache.fill import concerns, unfit_to_keep, unfit_to_read, wrote
+from perfkit.cache.learned import fit_an_entry
 from perfkit.cache.near import ATTENTION
 from perfkit.cache.observe import Observation, Statement
 from perfkit.cache.proof import Proof
@@ -218,6 +219,8 @@ class Call:
             return None
         if not observation.has_read and not self.declared.families:
             observation.refuse(Reason.NOTHING_READ)
+        if not fit_an_entry(observation.observed):
+            observation.refuse(Reason.TOO_LARGE)
         if observation.unfit is Reason.SNAPSHOT and self.question.extra is not None:
             known = self.question.known.tags
             self.question.extra.remember(tuple(tag for tag in observation.seen if tag not in known))

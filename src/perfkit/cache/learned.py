@@ -6,7 +6,8 @@ right: an entry bears its own tags, and what a load reads beyond the guess is ca
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 
 from perfkit.cache.read import NOTHING, Named
 from perfkit.cache.tags import cell_key
@@ -40,10 +41,13 @@ class Learner:
             text = _text(given.get(parameter)) if is_filled else ""
             if text is not None:
                 found[f"{start}{text}".encode(errors="surrogateescape")] = None
-        return self.named(tuple(tag for tag in found if tag not in known.tags))
+        likely = (tag for tag in found if tag not in known.tags and len(tag) <= MAX_TAG_BYTES)
+        return self.named(tuple(islice(likely, MAX_TAGS)))
 
     def remember(self, key: bytes, tags: tuple[bytes, ...], arguments: Mapping[str, object]) -> None:
         """Expect these for `key` the next time, and the like of them for others."""
+        if not fit_an_entry(tags):
+            return
         if len(self._met) >= MAX_REMEMBERED:
             self._met.clear()
         met = self._met.get(key)
@@ -59,9 +63,14 @@ class Learner:
         Raises:
             Unreadable: no entry may bear them.
         """
-        if len(tags) > MAX_TAGS or any(type(tag) is not bytes or len(tag) > MAX_TAG_BYTES for tag in tags):
+        if not fit_an_entry(tags):
             raise Unreadable(f"an entry of {self._owner} bears {len(tags)} tags, or one that is none of ours")
         return Named(tags, tuple(cell_key(self._namespace, tag.decode(errors="surrogateescape")) for tag in tags))
+
+
+def fit_an_entry(tags: Sequence[bytes]) -> bool:
+    """Whether an entry may bear all of these."""
+    return len(tags) <= MAX_TAGS and all(type(tag) is bytes and len(tag) <= MAX_TAG_BYTES for tag in tags)
 
 
 class Expecting:

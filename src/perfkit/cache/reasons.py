@@ -19,7 +19,7 @@ class Reason(Enum):
     IDENTITY_MAP = "the session already holds entities of these tables, and would return them as it holds them"
     MARKED = "a writer was between its mark and its bump"
     LOADER_WROTE = "the function itself wrote, or read in a transaction that had written"
-    TOO_LARGE = "the packed result exceeds the policy's max_bytes"
+    TOO_LARGE = "the packed result exceeds the policy's max_bytes, or depends on more than an entry can name"
     UNREADABLE = "the entry's bytes were not ours, or not of this shape"
     OVERTAKEN = "a writer changed the table while it was being found out on which of its rows the result depends"
     NOTHING_READ = "no statement was seen, so that nobody can tell what the result depends on: give tags"

@@ -71,7 +71,7 @@ def value_name(column: Column[Any], value: object, dialect: str | None) -> str |
 
 def likeness(kind: TypeEngine[Any], dialect: str | None) -> Likeness | None:
     """Of what kind the values of a type are; None where equal ones may look different, or be sent as others."""
-    found = {_likeness(each) for each in _kinds(kind, dialect)}
+    found: set[Likeness | None] = {_likeness(each) for each in _kinds(kind, dialect)}
     return found.pop() if len(found) == 1 else None
 
 
