@@ -11,19 +11,23 @@ from typing import Any
 import pytest
 from sqlalchemy import (
     Column,
+    Computed,
+    ForeignKey,
     Integer,
     MetaData,
     String,
     Table,
     TypeDecorator,
     create_engine,
+    delete,
+    event,
     func,
     insert,
     literal,
     select,
     update,
 )
-from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
@@ -38,7 +42,11 @@ class Place:
     def __init__(self, metadata: MetaData, url: str = "sqlite://", **options: Any) -> None:
         if url == "sqlite://":
             options = {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}} | options
-        self.engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"), **options)
+        for database, driver in (("postgresql", "psycopg"), ("mysql", "pymysql"), ("mariadb", "pymysql")):
+            url = url.replace(f"{database}:", f"{database}+{driver}:")
+        self.engine = create_engine(url, **options)
+        if self.engine.dialect.name == "sqlite":
+            event.listen(self.engine, "connect", lambda raw, _: raw.execute("PRAGMA foreign_keys = ON"))
         self.metadata = metadata
         self.cache = Cache("agreement")
         self.cache.connect("memory://")
@@ -246,3 +254,142 @@ def test_a_result_of_more_tags_than_an_entry_may_bear_is_returned_and_not_kept(a
 
     assert [place.call(found, 1_100), place.call(found, 1_100)] == [0, 0]
     assert place.cache.stats_of(found).unkept == {Reason.TOO_LARGE: 2}
+
+
+# ---- what one write changes beside
+
+
+def family_of(schema: str | None = None) -> tuple[Table, Table]:
+    """Parents, and children that follow them by key and by code."""
+    metadata = MetaData(schema=schema)
+    parents = Table(
+        "parents", metadata, Column("id", Integer, primary_key=True), Column("code", String(20), unique=True)
+    )
+    children = Table(
+        "children",
+        metadata,
+        Column("id", Integer, primary_key=True),
+        Column("code", ForeignKey("parents.code", onupdate="CASCADE", ondelete="CASCADE")),
+        Column("parent_id", ForeignKey("parents.id", onupdate="CASCADE", ondelete="CASCADE")),
+    )
+    return parents, children
+
+
+CASCADES = {
+    "an update of a column that is no key": lambda parents: update(parents).where(parents.c.id == 1).values(code="b"),
+    "an upsert of the key": lambda parents: (
+        sqlite.insert(parents).values(id=1, code="a").on_conflict_do_update(index_elements=["id"], set_={"id": 9})
+    ),
+    "an upsert of another column": lambda parents: (
+        sqlite.insert(parents).values(id=1, code="a").on_conflict_do_update(index_elements=["id"], set_={"code": "b"})
+    ),
+    "INSERT OR REPLACE": lambda parents: insert(parents).prefix_with("OR REPLACE").values(id=1, code="b"),
+    "a delete": lambda parents: delete(parents).where(parents.c.id == 1),
+}
+
+
+@pytest.mark.parametrize("schema", [None, "main"])
+@pytest.mark.parametrize("write", CASCADES.values(), ids=CASCADES.keys())
+def test_what_follows_a_row_changes_with_it(at, write, schema):
+    """In a metadata that names the schema for all of its tables, too."""
+    parents, children = family_of(schema)
+    place = at(parents.metadata)
+    place.write(lambda s: s.execute(insert(parents).values(id=1, code="a")))
+    place.write(lambda s: s.execute(insert(children).values(id=1, code="a", parent_id=1)))
+
+    def found(session: Session) -> list[list[Any]]:
+        return [list(row) for row in session.execute(select(children))]
+
+    place.agrees(found, lambda s: s.execute(write(parents)))
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda names: insert(names).values(id=2, name="a"),
+        lambda names: update(names).where(names.c.id == 3).values(name="a"),
+    ],
+)
+def test_a_table_that_replaces_what_is_in_conflict_loses_other_rows(at, write):
+    """As `sqlite_on_conflict_unique="REPLACE"` has it."""
+    names = Table(
+        "names",
+        MetaData(),
+        Column("id", Integer, primary_key=True),
+        Column("name", String, unique=True, sqlite_on_conflict_unique="REPLACE"),
+    )
+    place = at(names.metadata)
+    place.write(lambda s: s.execute(insert(names), [{"id": 1, "name": "a"}, {"id": 3, "name": "c"}]))
+
+    def name_of(session: Session, row_id: int) -> str | None:
+        return session.scalar(select(names.c.name).where(names.c.id == row_id))
+
+    place.agrees(name_of, lambda s: s.execute(write(names)), 1)
+
+
+def test_a_column_that_the_database_computes_is_set_by_every_update(at):
+    """The row leaves its old value, which no statement names."""
+    parts = Table(
+        "parts",
+        MetaData(),
+        Column("id", Integer, primary_key=True),
+        Column("kind", String),
+        Column("folded", String, Computed("lower(kind)")),
+        info={"cache_tags": ("folded",)},
+    )
+    place = at(parts.metadata)
+    place.write(lambda s: s.execute(insert(parts).values(id=1, kind="Glass")))
+
+    def count_of(session: Session, folded: str) -> int:
+        return session.scalar(select(func.count()).where(parts.c.folded == folded)) or 0
+
+    place.agrees(count_of, lambda s: s.execute(update(parts).where(parts.c.id == 1).values(kind="Paper")), "glass")
+
+
+def test_a_value_that_the_database_gives_is_not_that_of_a_column_with_a_like_name(at):
+    """`kind_1` looks like one of the values of `kind IN (…)`."""
+    parts = Table(
+        "parts",
+        MetaData(),
+        Column("id", Integer, primary_key=True),
+        Column("kind", String, server_default="glass"),
+        Column("kind_1", String),
+        info={"cache_tags": ("kind",)},
+    )
+    place = at(parts.metadata)
+
+    def count_of(session: Session, kind: str) -> int:
+        return session.scalar(select(func.count()).where(parts.c.kind == kind)) or 0
+
+    place.agrees(count_of, lambda s: s.execute(insert(parts).values(id=1, kind_1="paper")), "glass")
+
+
+def test_an_update_behind_another_one_moves_rows_too(at, pg_url):
+    """What the first of two SETs assigns to is not all."""
+    parts = parts_of()
+    others = Table("others", parts.metadata, Column("id", Integer, primary_key=True), Column("n", Integer))
+    place = at(parts.metadata, url=pg_url)
+    place.write(lambda s: s.execute(insert(parts).values(id=1, kind="glass", weight=1)))
+
+    def weights(session: Session, kind: str) -> list[int]:
+        return list(session.scalars(select(parts.c.weight).where(parts.c.kind == kind)))
+
+    first = update(others).values(n=1).returning(others.c.id).cte("first")
+    place.agrees(
+        weights, lambda s: s.execute(update(parts).where(parts.c.id == 1).values(kind="paper").add_cte(first)), "glass"
+    )
+
+
+def test_an_update_of_two_tables_is_one_of_both(at, mariadb_databases):
+    """MariaDB sets columns of all tables that it names."""
+    parts = parts_of(String(20))
+    others = Table("others", parts.metadata, Column("id", Integer, primary_key=True), Column("n", Integer))
+    place = at(parts.metadata, url=mariadb_databases())
+    place.write(lambda s: s.execute(insert(parts).values(id=1, kind="glass", weight=1)))
+    place.write(lambda s: s.execute(insert(others).values(id=1, n=1)))
+
+    def numbers(session: Session) -> list[int]:
+        return list(session.scalars(select(others.c.n)))
+
+    both = update(parts).where(parts.c.id == others.c.id).values({parts.c.weight: 2, others.c.n: 2})
+    place.agrees(numbers, lambda s: s.execute(both))

@@ -148,7 +148,7 @@ CASES: list[tuple[str, Callable[[Session], Any], list[list[str]]]] = [
     (
         "or replace",
         lambda s: s.execute(insert(Team).prefix_with("OR REPLACE").values(id=5, name="a")),
-        [["teams", "teams#*"]],
+        [["bins", "bins#*", "teams", "teams#*"]],
     ),
     ("text", lambda s: s.execute(text("UPDATE bins SET name = :n").bindparams(bindparam("n", "z"))), [["*"]]),
     ("driver", lambda s: s.connection().exec_driver_sql("DELETE FROM bins"), [["*"]]),

@@ -7,9 +7,9 @@ equality and the database's are known to be one: integers, UUIDs and plain strin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, cast
 from urllib.parse import quote
 from uuid import UUID
 
@@ -87,7 +87,7 @@ def _kinds(kind: TypeEngine[Any], dialect: str | None) -> list[TypeEngine[Any]]:
 
 
 def _likeness(kind: TypeEngine[Any]) -> Likeness | None:
-    if isinstance(kind, TypeDecorator) or _changes_values(type(kind)):
+    if isinstance(kind, TypeDecorator) or _changes_values(cast(Hashable, type(kind))):
         return None
     if isinstance(kind, Integer):
         return "integer"
@@ -99,6 +99,7 @@ def _likeness(kind: TypeEngine[Any]) -> Likeness | None:
 
 
 @lru_cache(maxsize=512)
-def _changes_values(cls: type) -> bool:
+def _changes_values(cls: Hashable) -> bool:
+    assert isinstance(cls, type)
     own = [each for each in cls.__mro__ if not each.__module__.startswith(("sqlalchemy.", "builtins", "typing"))]
     return any(not _CHANGING.isdisjoint(vars(each)) for each in own)

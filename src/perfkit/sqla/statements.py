@@ -13,6 +13,7 @@ from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Column, Delete, ForeignKeyConstraint, Insert, Table, TextClause, Update
+from sqlalchemy.exc import NoReferenceError
 from sqlalchemy.sql import operators
 from sqlalchemy.sql.compiler import Compiled, SQLCompiler
 from sqlalchemy.sql.elements import BinaryExpression, BindParameter, BooleanClauseList, ColumnElement
@@ -21,6 +22,8 @@ from sqlalchemy.sql.visitors import iterate
 from perfkit.sqla.rows import sends_as_it_is, value_name
 
 Key = tuple[object, ...]
+
+_OF_MANY_TABLES = frozenset({"mysql", "mariadb"})  # dialects in which one UPDATE may change several
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +138,7 @@ def _look(compiled: Compiled) -> Writes:
                 return EVERYTHING
             outermost = element is statement
             writes.append(_write(element, table, compiled) if outermost else TableWrite(table))
-            if isinstance(element, Delete):
-                writes.extend(TableWrite(other) for other in cascaded_from(table, "ondelete"))
-            elif isinstance(element, Update) and _sets(compiled, table, table.primary_key.columns):
-                writes.extend(TableWrite(other) for other in cascaded_from(table, "onupdate"))
+            writes.extend(TableWrite(other) for other in _moved_along(element, table, compiled))
     if not writes and (compiled.isinsert or compiled.isupdate or compiled.isdelete):
         return EVERYTHING
     return Writes(tuple(writes))
@@ -147,14 +147,18 @@ def _look(compiled: Compiled) -> Writes:
 def _write(statement: Insert | Update | Delete, table: Table, compiled: SQLCompiler) -> TableWrite:
     key = list(table.primary_key.columns)
     declared = condition_columns(table)
+    if _replaces(table, compiled) and not isinstance(statement, Delete):
+        return TableWrite(table, moves=True)
     if isinstance(statement, Insert):
         if not _is_plain(statement, compiled):
             return TableWrite(table, moves=True)
-        given = tuple((column, column.key) for column in declared)
+        # what has no bind of its own is for the database to say
+        given = tuple((column, column.key) for column in declared if column.key in compiled.binds)
         keys = tuple(column.key for column in key) or None
-        return TableWrite(table, keys, inserts=keys is not None, condition_binds=given)
-    sets = isinstance(statement, Update) and _sets(compiled, table, key)
-    moves = isinstance(statement, Update) and _sets(compiled, table, declared)
+        known = given if len(given) == len(declared) else ()
+        return TableWrite(table, keys, inserts=keys is not None, condition_binds=known)
+    sets = isinstance(statement, Update) and _sets(compiled, key)
+    moves = isinstance(statement, Update) and _sets(compiled, declared)
     conditions = tuple(
         (column, name)
         for each in declared
@@ -170,6 +174,38 @@ def _write(statement: Insert | Update | Delete, table: Table, compiled: SQLCompi
         named = tuple(bind for bind in binds if bind is not None)
     keys = named if key and len(named) == len(key) else None
     return TableWrite(table, keys, condition_binds=conditions, moves=moves, deletes=isinstance(statement, Delete))
+
+
+def _moved_along(statement: Insert | Update | Delete, table: Table, compiled: SQLCompiler) -> set[Table]:
+    """Other tables, or other rows of this one, that change with it."""
+    found: set[Table] = set()
+    if isinstance(statement, Delete) or _replaces(table, compiled):
+        found |= cascaded_from(table, "ondelete")
+    if not isinstance(statement, Delete) and _sets(compiled, _followed(table)):
+        found |= cascaded_from(table, "onupdate")
+    if isinstance(statement, Update) and compiled.dialect.name in _OF_MANY_TABLES:
+        found |= {other for other in _tables_in(statement) if other.fullname != table.fullname}
+    return found
+
+
+def _tables_in(statement: Update) -> set[Table]:
+    """Tables of an UPDATE of several, of which MariaDB changes those whose columns it sets."""
+    columns = [each for each in iterate(statement) if isinstance(each, Column)]
+    return {each.table for each in columns if isinstance(each.table, Table)}
+
+
+def _replaces(table: Table, compiled: SQLCompiler) -> bool:
+    """Whether a row that is written takes away others with which it is in conflict: INSERT OR REPLACE, and the like."""
+    head, into, _ = compiled.string.partition(" INTO ")
+    if into and "REPLACE" in head:
+        return True
+    if compiled.dialect.name != "sqlite":
+        return False
+    said = [constraint.dialect_options["sqlite"].get("on_conflict") for constraint in table.constraints]
+    for column in table.columns:
+        options = column.dialect_options["sqlite"]
+        said += [options.get(f"on_conflict_{kind}") for kind in ("primary_key", "not_null", "unique")]
+    return any(str(each).upper() == "REPLACE" for each in said)
 
 
 def _is_plain(statement: Insert, compiled: SQLCompiler) -> bool:
@@ -197,11 +233,18 @@ def condition_columns(table: Table) -> list[Column[Any]]:
     return [table.columns[name] for name in table.info.get("cache_tags", ())]
 
 
-def _sets(compiled: SQLCompiler, table: Table, columns: Iterable[Column[Any]]) -> bool:
-    """Whether an UPDATE assigns to one of the columns, by value or by expression."""
+def _sets(compiled: SQLCompiler, columns: Iterable[Column[Any]]) -> bool:
+    """Whether an UPDATE or an upsert assigns to one of the columns, by value or by expression, or the database does."""
     quote = compiled.preparer.quote
-    assigned = compiled.string.partition(" SET ")[2]
-    return any(re.search(rf"(?:^|, ){re.escape(quote(column.name))}=", assigned) for column in columns)
+    assigning = _ASSIGNING.search(compiled.string)
+    assigned = compiled.string[assigning.end() :] if assigning is not None else ""
+    return any(
+        column.computed is not None
+        or column.server_onupdate is not None
+        # MariaDB has the table in front, and an UPDATE inside a WITH another SET
+        or re.search(rf"(?:^|\bSET |, )(?:[^\s,()]+\.)?{re.escape(quote(column.name))} ?=", assigned)
+        for column in (columns if assigned else ())
+    )
 
 
 def _pinned(
@@ -234,26 +277,45 @@ def conjunction(where: ColumnElement[Any] | None) -> list[Any]:
     return [] if where is None else [where]
 
 
-def cascaded_from(table: Table, rule: Literal["ondelete", "onupdate"]) -> set[Table]:
+Rule = Literal["ondelete", "onupdate"]
+
+
+def cascaded_from(table: Table, rule: Rule) -> set[Table]:
     """The tables whose rows the database itself changes when rows, or keys, of `table` go."""
     found: set[Table] = set()
-    ahead = [table]
+    ahead: list[tuple[Table, tuple[Rule, ...]]] = [(table, (rule,))]
     while ahead:
-        parent = ahead.pop().fullname
+        parent, rules = ahead.pop()
         for other in table.metadata.tables.values():
             if other not in found and any(
-                _follows(constraint, parent, rule) for constraint in other.foreign_key_constraints
+                _follows(constraint, parent, rules) for constraint in other.foreign_key_constraints
             ):
                 found.add(other)
-                ahead.append(other)
+                ahead.append((other, ("ondelete", "onupdate")))  # SET NULL is an update of what others may refer to
     return found
 
 
-def _follows(constraint: ForeignKeyConstraint, parent: str, rule: str) -> bool:
-    action = (getattr(constraint, rule) or "NO ACTION").upper()
-    if action in ("NO ACTION", "RESTRICT"):
+def _followed(table: Table) -> list[Column[Any]]:
+    """The columns of `table` that others follow when they change: keys, and whatever else is referred to."""
+    names = {
+        element.target_fullname.rpartition(".")[2]
+        for other in table.metadata.tables.values()
+        for constraint in other.foreign_key_constraints
+        if _follows(constraint, table, ("onupdate",))
+        for element in constraint.elements
+    }
+    return [column for column in table.columns if names & {column.name, column.key}]
+
+
+def _follows(constraint: ForeignKeyConstraint, parent: Table, rules: Iterable[Rule]) -> bool:
+    actions = [(getattr(constraint, rule) or "NO ACTION").upper() for rule in rules]
+    if all(action in ("NO ACTION", "RESTRICT") for action in actions):
         return False
-    return any(element.target_fullname.rpartition(".")[0] == parent for element in constraint.elements)
+    try:
+        # which knows of a schema that the metadata adds; what the ORM has annotated is another object
+        return constraint.referred_table.fullname == parent.fullname
+    except NoReferenceError:
+        return any(element.target_fullname.rpartition(".")[0] == parent.fullname for element in constraint.elements)
 
 
 # in one pass: a comment may stand in a literal, and a quote in a comment or a name
@@ -268,6 +330,7 @@ _READING = re.compile(
 _MODIFYING = re.compile(
     r"\b(?:INSERT\s+INTO|REPLACE\s+INTO|DELETE\s+FROM|MERGE\s+INTO|UPDATE\s+[^;()]+?\s+SET|TRUNCATE)\b", re.IGNORECASE
 )
+_ASSIGNING = re.compile(r" SET | ON DUPLICATE KEY UPDATE ")
 _INTO = re.compile(r"\bINTO\b", re.IGNORECASE)
 _PREPARED = re.compile(r"\bPREPARED\b", re.IGNORECASE)
 _BEGINNING = re.compile(
