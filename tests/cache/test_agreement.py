@@ -25,6 +25,7 @@ from sqlalchemy import (
     insert,
     literal,
     select,
+    text,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -32,7 +33,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
 from perfkit import Cache
-from perfkit.cache import Reason
+from perfkit.cache import Reason, only
 from perfkit.errors import UnknownTag
 
 
@@ -393,3 +394,138 @@ def test_an_update_of_two_tables_is_one_of_both(at, mariadb_databases):
 
     both = update(parts).where(parts.c.id == others.c.id).values({parts.c.weight: 2, others.c.n: 2})
     place.agrees(numbers, lambda s: s.execute(both))
+
+
+# ---- names
+
+
+def rows_of(table: Table) -> Callable[[Session], list[list[Any]]]:
+    def found(session: Session) -> list[list[Any]]:
+        return [list(row) for row in session.execute(select(table))]
+
+    return found
+
+
+def test_two_tables_of_one_name_with_other_keys_share_the_tag_of_the_table(at):
+    """A row of one was named by the key of the other."""
+    metadata = MetaData()
+    Table("things", metadata, Column("id", Integer, primary_key=True))
+    things = Table(
+        "things",
+        metadata,
+        Column("tenant", Integer, primary_key=True),
+        Column("id", Integer, primary_key=True),
+        Column("n", Integer),
+        schema="other",
+    )
+    place = at(metadata, "ATTACH ':memory:' AS other")
+    place.write(lambda s: s.execute(insert(things).values(tenant=1, id=5, n=1)))
+
+    def numbers(session: Session, thing_id: int) -> list[int]:
+        return list(session.scalars(select(things.c.n).where(things.c.id == thing_id)))
+
+    one = update(things).where(things.c.id == 5, things.c.tenant == 1).values(n=2)
+    place.agrees(numbers, lambda s: s.execute(one), 5)
+
+
+def test_two_tables_of_one_name_with_other_declared_columns_share_the_tag_of_the_table(at):
+    """Only one of them says in which column its conditions are."""
+    metadata = MetaData()
+    here, things = (
+        Table(
+            "things",
+            metadata,
+            Column("id", Integer, primary_key=True),
+            Column("kind", String),
+            Column("n", Integer),
+            schema=schema,
+        )
+        for schema in (None, "other")
+    )
+    here.info["cache_tags"] = ("kind",)
+    place = at(metadata, "ATTACH ':memory:' AS other")
+    place.write(lambda s: s.execute(insert(things).values(id=5, kind="glass", n=1)))
+
+    def numbers(session: Session, kind: str) -> list[int]:
+        return list(session.scalars(select(things.c.n).where(things.c.kind == kind)))
+
+    place.agrees(numbers, lambda s: s.execute(update(things).where(things.c.id == 5).values(n=2)), "glass")
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+@pytest.mark.parametrize("name", ["things", "Things"])
+def test_tables_whose_names_differ_in_case_are_told_apart(at, pg_url, name, by_hand):
+    """PostgreSQL has both; SQL text may mean either."""
+    metadata = MetaData()
+    tables = {each: Table(each, metadata, Column("id", Integer, primary_key=True)) for each in ("things", "Things")}
+    place = at(metadata, url=pg_url)
+
+    def by_text(session: Session) -> list[list[Any]]:
+        return [list(row) for row in session.execute(text(f'SELECT id FROM "{name}"'))]
+
+    read = by_text if by_hand else rows_of(tables[name])
+    place.agrees(read, lambda s: s.execute(insert(tables[name]).values(id=1)))
+
+
+def test_a_reflected_table_writes_to_the_one_that_is_watched(at):
+    """It knows nothing of declared columns, nor of what follows its rows."""
+    parents, children = family_of()
+    parts = parts_of()
+    for each in (parents, children):
+        each.to_metadata(parts.metadata)
+    place = at(parts.metadata)
+    place.write(lambda s: s.execute(insert(parts).values(id=1, kind="glass", weight=1)))
+    place.write(lambda s: s.execute(insert(parents).values(id=1, code="a")))
+    place.write(lambda s: s.execute(insert(children).values(id=1, code="a", parent_id=1)))
+    with place.engine.connect() as connection:
+        reflected = [Table(name, MetaData(), autoload_with=connection) for name in ("parts", "parents")]
+
+    def weights(session: Session, kind: str) -> list[int]:
+        return list(session.scalars(select(parts.c.weight).where(parts.c.kind == kind)))
+
+    one, other = reflected
+    place.agrees(weights, lambda s: s.execute(update(one).where(one.c.id == 1).values(weight=2)), "glass")
+    place.agrees(rows_of(children), lambda s: s.execute(delete(other)))
+
+
+# ---- tags by hand
+
+
+def test_a_condition_can_be_declared(at):
+    """`parts?kind={kind}` was taken for a row whose key is the kind."""
+    parts = parts_of(Integer)
+    place = at(parts.metadata)
+    place.write(
+        lambda s: s.execute(insert(parts), [{"id": 7, "kind": 1, "weight": 1}, {"id": 8, "kind": 2, "weight": 1}])
+    )
+
+    @place.cache.query(tags=only("parts?kind={kind}"))
+    def weights(session: Session, kind: int) -> list[int]:
+        return list(session.scalars(select(parts.c.weight).where(parts.c.kind == kind)))
+
+    assert [place.call(weights, 1), place.call(weights, 1)] == [[1], [1]]
+    place.write(lambda s: s.execute(update(parts).where(parts.c.id == 8).values(weight=2)))
+    assert place.call(weights, 1) == [1]
+    place.write(lambda s: s.execute(update(parts).where(parts.c.id == 7).values(weight=2)))
+    assert place.call(weights, 1) == [2]
+    assert place.cache.stats().hits == 2
+
+
+@pytest.mark.parametrize(
+    ("tag", "message"),
+    [
+        ("parts?weight={kind}", "'weight' has no tags of its own"),
+        ("parts?kind={kind},{kind}", "one column and its value"),
+        ("parts?{kind}", "one column and its value"),
+        ("parts?kind=", "one column and its value"),
+    ],
+)
+def test_a_condition_that_no_write_reaches_is_refused(at, tag, message):
+    """When it is declared."""
+    place = at(parts_of().metadata)
+
+    with pytest.raises(UnknownTag, match=message):
+
+        @place.cache.query(tags=tag)
+        def weights(session: Session, kind: str) -> list[int]:
+            raise AssertionError

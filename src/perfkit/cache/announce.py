@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from perfkit.cache.bumps import Bumps, line_of_caller
 from perfkit.cache.tags import tags_of
@@ -18,8 +18,14 @@ class Announcer:
     """What one cache does at the commits of the engines it watches."""
 
     def __init__(
-        self, writer: Callable[[list[str]], Writer | None], count: Callable[[Announced, bool], None], bumps: Bumps
+        self,
+        writer: Callable[[list[str]], Writer | None],
+        count: Callable[[Announced, bool], None],
+        bumps: Bumps,
+        beside: Callable[[Changes], Iterable[str]],
     ) -> None:
+        """`beside`: what the tables that are watched add to a transaction's own tags."""
+        self._beside = beside
         self._writer = writer
         self._count = count
         self._bumps = bumps
@@ -32,7 +38,7 @@ class Announcer:
         """
         if changes.everything:
             catalog.forget()
-        tags = tags_of(changes, catalog.relations.kin)
+        tags = sorted({*tags_of(changes, catalog.relations.kin), *self._beside(changes)})
         writer = self._writer(tags)
         if writer is None:
             return None

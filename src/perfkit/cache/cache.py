@@ -157,7 +157,9 @@ class Cache:
         self._unwatch: dict[Dialect, list[Callable[[], None]]] = {}
         self._wires: Wires | None = None
         self._lookups: dict[tuple[type, bool], Lookup] = {}
-        self._announcer = Announcer(self._writer, self._count_commit, self._runtime.bumps)
+        self._announcer = Announcer(
+            self._writer, self._count_commit, self._runtime.bumps, lambda changes: self._runtime.known.beside(changes)
+        )
 
     @property
     def namespace(self) -> str:
@@ -342,12 +344,12 @@ class Cache:
         if sync_engine.dialect in self._unwatch:
             raise CacheDeclarationError(f"cache {self._runtime.namespace!r} watches {sync_engine!r} already.")
         known = list(dict.fromkeys([*self._metadata, *metadata]))
+        declare_conditions(known)
         for declared in self._declared:
             declared.dependencies.check(known)
         self._metadata = known
         watch_sessions()
         serve(self, Statements(self._runtime, self._for_statements))
-        declare_conditions(known)
         self._reads |= folded(reads, "watch()")
         self._runtime.known = Known(known, self._reads)
         catalog = self._runtime.catalogs[sync_engine.dialect] = Catalog(sync_engine)

@@ -8,13 +8,14 @@ from typing import Any
 from sqlalchemy import Column, MetaData, Table, inspect
 from sqlalchemy.orm import Mapper
 
-from perfkit.cache.tags import nearest
+from perfkit.cache.tags import nearest, tables_by_name
 from perfkit.errors import UnknownTag
 from perfkit.sqla.catalog import Relations
+from perfkit.sqla.changes import Changes
 from perfkit.sqla.private import mapped_classes, variants_of
 from perfkit.sqla.reads import Reads, Use
 from perfkit.sqla.rows import row_name, value_name
-from perfkit.sqla.statements import condition_columns
+from perfkit.sqla.statements import cascaded_from, condition_columns, outline_of
 
 Declared = Mapping[str, Sequence[str]]
 """What views and functions read, as their owner says: `{"full_bins": ["bins", "routes"], "my_sum": ["bins"]}`."""
@@ -28,11 +29,11 @@ class Known:
     """The tables of the metadata, and what was declared of other relations."""
 
     def __init__(self, metadata: Sequence[MetaData] = (), declared: Declared | None = None) -> None:
-        self.tables: dict[str, Table] = {}
-        for each in metadata:
-            for table in each.tables.values():
-                self.tables.setdefault(table.name, table)
-        self._folded = {name.casefold(): name for name in self.tables}
+        self.tables = tables_by_name(metadata)
+        self._metadata = frozenset(metadata)
+        self._folded: dict[str, list[str]] = {}
+        for name in self.tables:
+            self._folded.setdefault(name.casefold(), []).append(name)
         self._declared = {name.casefold(): tuple(reads) for name, reads in (declared or {}).items()}
 
     def tags_of(
@@ -49,14 +50,39 @@ class Known:
             if use.table.casefold() in own or use.table.casefold() in self._declared:
                 yield from self._tags_behind(use.table, "", relations, own)
                 continue
-            name = self._folded.get(use.table.casefold(), use.table)
-            hiding = relations.hiding.get(name)
-            if hiding is not None:
-                raise Unknown(f'{name} is {hiding}; say what it reads: reads={{{name!r}: ["…"]}}')
-            table = self.tables.get(name)
-            if table is None and name not in relations.tables:
-                raise Unknown(f'{name} is no table that is known; say what it reads: reads={{{name!r}: ["…"]}}')
-            yield from _tags_of_use(use, name, table, parameters, dialect)
+            names = self._names_of(use.table, relations)
+            for name in names:
+                hiding = relations.hiding.get(name)
+                if hiding is not None:
+                    raise Unknown(f'{name} is {hiding}; say what it reads: reads={{{name!r}: ["…"]}}')
+                if name not in self.tables and name not in relations.tables:
+                    raise Unknown(f'{name} is no table that is known; say what it reads: reads={{{name!r}: ["…"]}}')
+            if len(names) == 1:
+                yield from _tags_of_use(use, names[0], self.tables.get(names[0]), parameters, dialect)
+            else:
+                yield from names
+
+    def beside(self, changes: Changes) -> Iterator[str]:
+        """Tags for what was written through a Table of a metadata that is not watched.
+
+        A reflected one does not know which columns have tags of their own, or what follows its rows.
+        """
+        for name, through in changes.through.items():
+            known = self.tables.get(name)
+            strange = [outline for metadata, outline in through.items() if metadata not in self._metadata]
+            if known is not None and strange:
+                changed = cascaded_from(known, "ondelete") | cascaded_from(known, "onupdate")
+                if any(outline != outline_of(known) for outline in strange):
+                    changed.add(known)
+                for each in changed:
+                    yield from (each.name, f"{each.name}#*", f"{each.name}?*")
+
+    def _names_of(self, relation: str, relations: Relations) -> list[str]:
+        """The tables that it may be: a database folds names that stand in no quotes, each in its own way."""
+        found = self._folded.get(relation.casefold(), [])
+        if relation not in found and (relation in relations.tables or not found):
+            return [*found, relation]
+        return found
 
     def _tags_behind(self, name: str, kind: str, relations: Relations, own: Declared) -> Iterator[str]:
         """What was said of `name`, and of what that names in turn.

@@ -30,7 +30,8 @@ from sqlalchemy.orm import Mapper
 
 from perfkit.errors import UnknownTag
 from perfkit.sqla.changes import Changes
-from perfkit.sqla.rows import row_name
+from perfkit.sqla.rows import row_name, value_name
+from perfkit.sqla.statements import outline_of
 
 TagSource = str | type | Table
 """What `tags=` takes: a mapped class, a `Table`, or a string as in the module's docstring."""
@@ -45,7 +46,7 @@ class TagTemplate:
 
     text: str
     family: str
-    kind: str  # "", "#" or ":"
+    kind: str  # "", "#", "?" or ":"
     parts: tuple[tuple[str, str | None], ...]  # literal text, then the parameter that follows it
 
     @property
@@ -62,8 +63,21 @@ class TagTemplate:
             return (self.family,)
         if self.kind == ":":
             return ("".join(text + ("" if name is None else str(arguments[name])) for text, name in self.parts),)
-        row = None if table is None else row_name(table, [arguments[name] for name in self.parameters])
+        if table is None:
+            return (self.family,)
+        if self.kind == "?":
+            column, given = self.condition
+            value = given if not self.parameters else arguments[self.parameters[0]]
+            found = value_name(table.columns[column], value, None)
+            return (self.family,) if found is None else (f"{self.family}?{column}={found}", f"{self.family}?*")
+        row = row_name(table, [arguments[name] for name in self.parameters])
         return (self.family,) if row is None else (f"{self.family}#{row}", f"{self.family}#*")
+
+    @property
+    def condition(self) -> tuple[str, str]:
+        """The column of `bins?kind=glass`, and its value; that is empty if a parameter gives it."""
+        column, _, value = self.parts[0][0].partition("?")[2].partition("=")
+        return column, value
 
 
 def template(text: str) -> TagTemplate:
@@ -88,7 +102,10 @@ def template(text: str) -> TagTemplate:
         literals = [literal for literal, _ in parts]
         if literals[0] != f"{family[0]}#" or any(x != "," for x in literals[1:]) or parts[-1][1] is None:
             raise UnknownTag(f"tag {text!r}: a row is named by its key's columns alone, as in 'bins#{{bin_id}}'.")
-    return TagTemplate(text, family[0], kind, parts)
+    made = TagTemplate(text, family[0], kind, parts)
+    if kind == "?" and (not made.condition[0] or len(parts) != 1 or bool(made.condition[1]) == bool(made.parameters)):
+        raise UnknownTag(f"tag {text!r}: a condition is one column and its value, as in 'bins?kind={{kind}}'.")
+    return made
 
 
 def tables_of(source: type | Table) -> tuple[str, ...]:
@@ -159,12 +176,12 @@ class Dependencies:
         Raises:
             UnknownTag: a table that is in none of `metadata`, or a row tag of a table without such a key.
         """
-        known = {table.name: table for each in metadata for table in each.tables.values()}
+        known = tables_by_name(metadata)
         for tag in self._templates:
             if tag.kind == ":":
                 continue
             table = known.get(tag.family)
-            if table is None:
+            if tag.family not in known:
                 where = (
                     " of the metadata given to watch()" if known else ": watch() was given no metadata to look it up in"
                 )
@@ -172,14 +189,27 @@ class Dependencies:
                     f"{self._owner}: tag {tag.text!r} names no table{where}{nearest(tag.family, known)} A name of "
                     f"your own, which only touch() and bump() change, has a colon: '{tag.family}:all'."
                 )
+            if table is None:
+                continue  # two of one name
             wanted = len(table.primary_key.columns)
+            if tag.kind == "?" and tag.condition[0] not in table.info.get("cache_tags", ()):
+                raise UnknownTag(
+                    f"{self._owner}: tag {tag.text!r}: {tag.condition[0]!r} has no tags of its own; "
+                    f"__cache_tags__ of the model of {tag.family}, or info['cache_tags'] of the table, declares it."
+                )
             if tag.kind == "#" and len(tag.parameters) != wanted:
                 raise UnknownTag(
                     f"{self._owner}: tag {tag.text!r} gives {len(tag.parameters)} value(s), but the primary key of "
                     f"{tag.family} has {wanted}: {', '.join(c.name for c in table.primary_key.columns)}."
                 )
             self._tables[tag.family] = table
-        self._known = tuple(known[name] for name in sorted(self.families()) if name in known)
+        self._known = tuple(
+            table
+            for name in sorted(self.families())
+            for each in metadata
+            for table in each.tables.values()
+            if table.name == name
+        )
 
     def of(self, arguments: Mapping[str, object]) -> tuple[str, ...]:
         """The tags of one call, `*` first, each once."""
@@ -212,6 +242,17 @@ class Dependencies:
                     f"{nearest(name, parameters)}"
                 )
         return tag
+
+
+def tables_by_name(metadata: Iterable[MetaData]) -> dict[str, Table | None]:
+    """The tables, as tags name them; None where two have one name, and other keys or other columns with tags."""
+    found: dict[str, Table | None] = {}
+    for each in metadata:
+        for table in each.tables.values():
+            known = found.setdefault(table.name, table)
+            if known is not None and outline_of(known) != outline_of(table):
+                found[table.name] = None
+    return found
 
 
 def tags_of(changes: Changes, kin: Mapping[str, Iterable[str]] = MappingProxyType({})) -> list[str]:

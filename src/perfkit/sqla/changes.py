@@ -16,11 +16,11 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Insert, Table, and_, event, or_, select
+from sqlalchemy import ColumnElement, Connection, Engine, Insert, MetaData, Table, and_, event, or_, select
 
 from perfkit.sqla.private import is_autocommit
 from perfkit.sqla.rows import row_name, value_name
-from perfkit.sqla.statements import Key, TableWrite, Writes, condition_columns, writes_of
+from perfkit.sqla.statements import Key, Outline, TableWrite, Writes, condition_columns, outline_of, writes_of
 
 MAX_ROWS = 256  # of one table and transaction; beyond, the table is noted in bulk: a mark names each row
 
@@ -42,6 +42,7 @@ class Changes:
         "everything",
         "may_commit",
         "rows",
+        "through",
         "undecided",
         "unplaced",
     )
@@ -54,6 +55,7 @@ class Changes:
         self.commits = False  # a COMMIT was executed as a statement
         self.may_commit = False  # the statement at hand ends the transaction before it, or may do so
         self.early = False  # noted before their transaction began
+        self.through: dict[str, dict[MetaData, Outline]] = {}  # of each table: whose it was by which it was written
         # tables of an INSERT whose rows the database has yet to name
         self.undecided: set[str] = set()
         # of tables with declared columns: `column=value` of changed rows; tables where some are not known; rows to ask
@@ -75,6 +77,7 @@ class Changes:
         self.may_commit = dialect in _COMMIT_BY_THEMSELVES and (writes.begins or writes.everything)
         for write in writes.tables:
             keys = write.keys_in(parameters)
+            self.through.setdefault(write.table.name, {})[write.table.metadata] = outline_of(write.table)
             if condition_columns(write.table):
                 self._note_conditions(write, parameters, keys, dialect)
             if keys is None and write.inserts:

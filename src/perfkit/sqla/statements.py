@@ -233,6 +233,14 @@ def condition_columns(table: Table) -> list[Column[Any]]:
     return [table.columns[name] for name in table.info.get("cache_tags", ())]
 
 
+Outline = tuple[tuple[str, ...], tuple[str, ...]]
+
+
+def outline_of(table: Table) -> Outline:
+    """By what its rows are named, and which of its columns have tags of their own."""
+    return tuple(column.name for column in table.primary_key.columns), tuple(table.info.get("cache_tags", ()))
+
+
 def _sets(compiled: SQLCompiler, columns: Iterable[Column[Any]]) -> bool:
     """Whether an UPDATE or an upsert assigns to one of the columns, by value or by expression, or the database does."""
     quote = compiled.preparer.quote
