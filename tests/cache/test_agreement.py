@@ -529,3 +529,73 @@ def test_a_condition_that_no_write_reaches_is_refused(at, tag, message):
         @place.cache.query(tags=tag)
         def weights(session: Session, kind: str) -> list[int]:
             raise AssertionError
+
+
+# ---- commits of which SQLAlchemy does not know
+
+
+def undone(*statements: str) -> Callable[[Session], None]:
+    """SQL for the driver, and a rollback that comes too late."""
+
+    def write(session: Session) -> None:
+        for each in statements:
+            session.connection().exec_driver_sql(each)
+        session.rollback()
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["COMMIT; UPDATE parts SET weight = 2", "UPDATE parts SET weight = 2; COMMIT", "END; DELETE FROM parts"],
+)
+def test_a_commit_among_several_statements_is_announced_with_all_of_them(at, pg_url, statement):
+    """Nothing was marked, or what was marked was forgotten with the rollback."""
+    parts = parts_of()
+    place = at(parts.metadata, url=pg_url)
+    place.write(lambda s: s.execute(insert(parts).values(id=1, kind="glass", weight=1)))
+
+    place.agrees(rows_of(parts), undone(statement))
+
+
+def test_a_savepoint_by_hand_that_opens_a_transaction_in_sqlite_commits_nothing(at):
+    """Its RELEASE was the commit, and nobody heard of it. Now there is a transaction around it."""
+    parts = parts_of()
+    place = at(parts.metadata)
+
+    place.write(undone("SAVEPOINT a", "INSERT INTO parts (id, kind) VALUES (1, 'glass')", "RELEASE a"))
+
+    assert place.call(rows_of(parts)) == []
+
+
+def committed_by_the_driver(parts: Table) -> Callable[[Session], None]:
+    def write(session: Session) -> None:
+        session.execute(insert(parts).values(id=1, kind="glass", weight=1))
+        session.rollback()
+
+    return write
+
+
+def test_a_driver_that_commits_by_itself_is_noticed_in_sqlite(at, tmp_path):
+    """`connect_args={"isolation_level": None}` without a BEGIN of one's own."""
+    parts = parts_of()
+    url = f"sqlite:///{tmp_path / 'auto.sqlite3'}"
+    place = at(parts.metadata, url=url, connect_args={"isolation_level": None})
+
+    place.agrees(rows_of(parts), committed_by_the_driver(parts))
+
+
+def test_a_driver_that_commits_by_itself_is_noticed_in_postgresql(at, pg_url):
+    """`connect_args={"autocommit": True}`."""
+    parts = parts_of()
+    place = at(parts.metadata, url=pg_url, connect_args={"autocommit": True})
+
+    place.agrees(rows_of(parts), committed_by_the_driver(parts))
+
+
+def test_a_driver_that_commits_by_itself_is_noticed_in_mariadb(at, mariadb_databases):
+    """The same of PyMySQL."""
+    parts = parts_of(String(20))
+    place = at(parts.metadata, url=mariadb_databases(), connect_args={"autocommit": True})
+
+    place.agrees(rows_of(parts), committed_by_the_driver(parts))

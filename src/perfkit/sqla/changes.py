@@ -11,6 +11,7 @@ What is not seen: writes by triggers, by functions that a SELECT calls, and by o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,7 +19,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, Insert, MetaData, Table, and_, event, or_, select
 
-from perfkit.sqla.private import is_autocommit
+from perfkit.sqla.private import is_autocommit, is_told_to_autocommit
 from perfkit.sqla.rows import row_name, value_name
 from perfkit.sqla.statements import Key, Outline, TableWrite, Writes, condition_columns, outline_of, writes_of
 
@@ -26,6 +27,7 @@ MAX_ROWS = 256  # of one table and transaction; beyond, the table is noted in bu
 
 _INFO, _ISOLATED = "perfkit.changes", "perfkit.isolated"
 _COMMIT_BY_THEMSELVES = frozenset({"mysql", "mariadb"})
+_SAVING = re.compile(r"\s*SAVEPOINT\b", re.IGNORECASE)
 _observers: ContextVar[tuple[list[Changes], ...]] = ContextVar("perfkit_observers", default=())
 
 
@@ -249,7 +251,7 @@ def _forget_all(connection: Connection) -> None:
 def _begin_in_sqlite(connection: Connection, *_: Any) -> None:
     # sqlite3 begins at the first INSERT, UPDATE or DELETE. A SAVEPOINT before it is a transaction of its own, and its
     # RELEASE a commit that nobody hears of (tests/facts/test_sqlalchemy.py).
-    if connection.dialect.name != "sqlite" or is_autocommit(connection):
+    if connection.dialect.name != "sqlite" or is_told_to_autocommit(connection):
         return
     if not getattr(connection.connection.driver_connection, "in_transaction", True):
         connection.exec_driver_sql("BEGIN")
@@ -258,6 +260,8 @@ def _begin_in_sqlite(connection: Connection, *_: Any) -> None:
 def _before_cursor_execute(
     connection: Connection, cursor: Any, sql: str, parameters: Any, context: Any, executemany: bool
 ) -> None:
+    if _SAVING.match(sql):
+        _begin_in_sqlite(connection)
     writes = writes_of(context.compiled, sql)
     if writes:
         if writes.isolates:

@@ -350,6 +350,7 @@ _ISOLATING = re.compile(
     r"|\bt(?:ransaction|x)_isolation\b)",
     re.IGNORECASE | re.DOTALL,
 )
+_ENDING = re.compile(r"\b(?:COMMIT|END|ROLLBACK|ABORT)\b", re.IGNORECASE)
 _COMMITTING = re.compile(r"\s*(?:COMMIT|END)\b", re.IGNORECASE)
 
 
@@ -362,6 +363,8 @@ def _writes_of_text(sql: str) -> Writes:
     views = [view.strip().rstrip(";") for view in _views(sql)]
     if not views[0]:
         return NOTHING
+    if any(";" in view and _ENDING.search(view) for view in views):
+        return COMMIT_OF_ANOTHER  # what stands before it, or after it, is committed with it, or by itself
     if _COMMITTING.match(views[0]):
         return COMMIT_OF_ANOTHER if _PREPARED.search(views[0]) else COMMIT
     begins = any(_BEGINNING.match(view) for view in views)
