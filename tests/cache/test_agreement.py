@@ -29,7 +29,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, scoped_session, sessionmaker
 from sqlalchemy.pool import StaticPool
 
 from perfkit import Cache
@@ -599,3 +599,50 @@ def test_a_driver_that_commits_by_itself_is_noticed_in_mariadb(at, mariadb_datab
     place = at(parts.metadata, url=mariadb_databases(), connect_args={"autocommit": True})
 
     place.agrees(rows_of(parts), committed_by_the_driver(parts))
+
+
+# ---- sessions that nobody passed
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Lorry(Base):
+    __tablename__ = "lorries"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    plate: Mapped[str]
+
+
+@pytest.mark.parametrize("tags", [(), only(Lorry)])
+def test_what_a_session_of_the_whole_process_holds_is_returned_and_not_kept(at, tmp_path, tags):
+    """It was kept under the versions of the new row, for everybody."""
+    place = at(Base.metadata, url=f"sqlite:///{tmp_path / 'lorries.sqlite3'}")
+    place.write(lambda s: s.add(Lorry(id=1, plate="old")))
+    everywhere = scoped_session(sessionmaker(place.engine))
+
+    @place.cache.query(tags=tags)
+    def plate_of(lorry_id: int) -> str:
+        return everywhere.scalars(select(Lorry).where(Lorry.id == lorry_id)).one().plate
+
+    held = everywhere.get(Lorry, 1)
+    assert held is not None
+    place.write(lambda s: s.execute(update(Lorry).values(plate="new")))
+
+    assert plate_of(1) == "old", "SQLAlchemy gives it back as it was"
+    everywhere.remove()
+    assert [plate_of(1), plate_of(1)] == ["new", "new"]
+    assert place.cache.stats().unkept == {Reason.IDENTITY_MAP: 1}
+    everywhere.remove()
+
+
+def test_a_session_that_a_function_opens_holds_nothing_before(at, tmp_path):
+    """Its second statement finds what its first has loaded, and that is kept."""
+    place = at(Base.metadata, url=f"sqlite:///{tmp_path / 'lorries.sqlite3'}")
+    place.write(lambda s: s.add(Lorry(id=1, plate="old")))
+
+    def plates(session: Session) -> list[str]:
+        with Session(place.engine) as own:
+            return [each.plate for _ in range(2) for each in own.scalars(select(Lorry))]
+
+    place.agrees(plates, lambda s: s.execute(update(Lorry).values(plate="new")))

@@ -35,7 +35,7 @@ from perfkit.cache.tags import family_of
 from perfkit.errors import StoreDown
 from perfkit.sqla.changes import Changes, seeing_changes
 from perfkit.sqla.private import noticing_held
-from perfkit.sqla.sessions import Carrier, reads_uncommitted
+from perfkit.sqla.sessions import Carrier, Strangers, holds_entities_of, reads_uncommitted
 from perfkit.sqla.watching import watching
 from perfkit.waiting import blocks_a_loop
 
@@ -163,6 +163,7 @@ class Call:
     def _watched(self) -> Iterator[None]:
         with ExitStack() as stack:
             self._seen = stack.enter_context(seeing_changes())
+            stack.enter_context(watching(Strangers(self._carriers, self._held_by_a_stranger)))
             if self._observation is not None:
                 stack.enter_context(watching(self._observation))
                 stack.enter_context(ATTENTION.asked_for())
@@ -174,6 +175,12 @@ class Call:
                 yield
             finally:
                 self._load_s = (self._load_s or 0.0) + perf_counter() - began_s
+
+    def _held_by_a_stranger(self, session: Session) -> None:
+        if self._observation is not None and self.declared.learns:
+            self._observation.held()
+        elif holds_entities_of(session, self.declared.families):
+            self._unfit = Reason.IDENTITY_MAP
 
     def is_due(self, kept: Kept) -> bool:
         """Whether this caller shall load again what others still have hits of."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
+from weakref import ref
 
 from sqlalchemy import Connection, Dialect, Engine, Table, event
 from sqlalchemy.exc import SQLAlchemyError
@@ -26,7 +27,7 @@ CARRIED = (Session, AsyncSession, scoped_session, async_scoped_session, Connecti
 """Types of arguments that are carried and never part of a key."""
 
 _ADDRESS = frozenset({"host", "port", "dbname", "database", "service", "unix_socket"})
-_CONNECTIONS, _BY_HAND = "perfkit.connections", "perfkit.by_hand"
+_CONNECTIONS, _BY_HAND, _SESSION = "perfkit.connections", "perfkit.by_hand", "perfkit.session"
 _SNAPSHOTS = frozenset({"REPEATABLE READ", "SERIALIZABLE", "SNAPSHOT"})
 
 
@@ -161,6 +162,34 @@ def holds_entities_of(carrier: Carrier, tables: Collection[str]) -> bool:
     )
 
 
+class Strangers:
+    """Notices sessions that a load uses without having been passed them, if they hold entities by then.
+
+    They would be returned as they were loaded, whenever that was. `held` is called with the session, before its
+    first statement. A `sqla.watching.Watcher`.
+    """
+
+    def __init__(self, carriers: Sequence[Carrier], held: Callable[[Session], None]) -> None:
+        self._met: list[Carrier] = list(carriers)
+        self._held = held
+
+    def before_statement(self, connection: Connection, context: Any, sql: str) -> None:
+        session = _session_on(connection)
+        if session is None or any(session is each for each in self._met):
+            return
+        self._met.append(session)
+        if session.identity_map:
+            self._held(session)
+
+
+def _session_on(connection: Connection) -> Session | None:
+    """The session that has begun on the connection, if one has."""
+    reference = connection.info.get(_SESSION)
+    session: Session | None = None if reference is None else reference()
+    known = () if session is None else session.info.get(_CONNECTIONS, ())
+    return session if any(each is connection for each in known) else None
+
+
 def announce_by_hand(carrier: Carrier, names: Collection[str]) -> None:
     """Add `names` to what the carrier's transaction has changed; they go where it goes."""
     connections = connections_of(carrier)
@@ -196,6 +225,7 @@ def _after_begin(session: Session, transaction: Any, connection: Connection) -> 
     known: list[Connection] = session.info.setdefault(_CONNECTIONS, [])
     if connection not in known:
         known.append(connection)
+    connection.info[_SESSION] = ref(session)
     if named := session.info.pop(_BY_HAND, None):
         changes_in(connection.info).by_hand.update(named)
 
