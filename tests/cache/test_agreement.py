@@ -5,19 +5,24 @@ Each test here was a stale read once.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from sqlalchemy import (
     Column,
     Computed,
+    Date,
     ForeignKey,
     Integer,
     MetaData,
     String,
     Table,
     TypeDecorator,
+    cast,
+    column,
     create_engine,
     delete,
     event,
@@ -25,6 +30,7 @@ from sqlalchemy import (
     insert,
     literal,
     select,
+    table,
     text,
     update,
 )
@@ -34,7 +40,7 @@ from sqlalchemy.pool import StaticPool
 
 from perfkit import Cache
 from perfkit.cache import Reason, only
-from perfkit.errors import UnknownTag
+from perfkit.errors import NotCached, UnknownTag
 
 
 class Place:
@@ -646,3 +652,76 @@ def test_a_session_that_a_function_opens_holds_nothing_before(at, tmp_path):
             return [each.plate for _ in range(2) for each in own.scalars(select(Lorry))]
 
     place.agrees(plates, lambda s: s.execute(update(Lorry).values(plate="new")))
+
+
+# ---- what nobody says that it reads
+
+
+def is_kept(place: Place, read: Callable[..., Any], *args: Any) -> bool:
+    cached = place.cache.query()(read)
+    with suppress_not_kept():
+        place.call(cached, *args)
+        place.call(cached, *args)
+    return place.cache.stats_of(cached).hits == 1
+
+
+@contextmanager
+def suppress_not_kept() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotCached)
+        yield
+
+
+def test_a_function_of_ones_own_with_a_known_name_is_not_known(at, pg_url):
+    """TOTAL is an aggregate of SQLite; in PostgreSQL it is whatever somebody has made."""
+    parts = parts_of()
+    place = at(parts.metadata, url=pg_url)
+    place.sql(
+        "CREATE FUNCTION total(k text) RETURNS bigint LANGUAGE sql STABLE"
+        " AS 'SELECT coalesce(sum(weight), 0) FROM parts WHERE kind = k'",
+        "CREATE FUNCTION len(k text) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT length(k)'",
+    )
+
+    def total_of(session: Session, kind: str) -> int | None:
+        return session.scalar(select(func.total(kind, type_=Integer)).select_from(parts))
+
+    def length_of(session: Session, kind: str) -> int | None:
+        return session.scalar(select(func.max(func.len(kind, type_=Integer))).select_from(parts))
+
+    assert not is_kept(place, total_of, "glass")
+    assert is_kept(place, length_of, "glass")
+
+
+def test_a_virtual_table_reads_more_than_itself(at):
+    """An index of full texts has the texts themselves from another table."""
+    parts = parts_of()
+    place = at(parts.metadata, "CREATE VIRTUAL TABLE texts USING fts5(kind, content='parts', content_rowid='id')")
+
+    def kinds(session: Session) -> list[str]:
+        return [row.kind for row in session.execute(select(column("kind")).select_from(table("texts")))]
+
+    assert not is_kept(place, kinds)
+
+
+@pytest.mark.parametrize(
+    ("condition", "kept"),
+    [
+        (text("day >= 'today'"), False),
+        (text("day >= date ' Yesterday '"), False),
+        (column("day", Date) >= literal("tomorrow", Date), False),
+        (column("day", Date) >= cast("now", Date), False),
+        (column("day", Date) >= cast(literal("today", String), Date), False),
+        (text("day >= CAST(:day AS date)").bindparams(day="today"), False),
+        (column("day", Date) >= literal("2020-01-01", Date), True),
+        (column("kind") == "today", True),
+    ],
+)
+def test_a_text_that_postgresql_reads_as_the_time_of_the_call_is_not_kept(at, pg_url, condition, kept):
+    """It changes by itself."""
+    days = Table("days", MetaData(), Column("day", Date, primary_key=True), Column("kind", String))
+    place = at(days.metadata, url=pg_url)
+
+    def count(session: Session) -> int | None:
+        return session.scalar(select(func.count()).select_from(days).where(condition))
+
+    assert is_kept(place, count) is kept

@@ -46,6 +46,9 @@ class Known:
         """
         for name in reads.calls:
             yield from self._tags_behind(name, "the function", relations, own)
+        for name in reads.known:
+            if name in relations.functions:
+                yield from self._tags_behind(name, "the function", relations, own)
         for use in reads.uses:
             if use.table.casefold() in own or use.table.casefold() in self._declared:
                 yield from self._tags_behind(use.table, "", relations, own)
@@ -98,16 +101,16 @@ class Known:
                 met.add(folded)
                 ahead += self._declared_of(said, "", own)
                 continue
-            table = self._folded.get(folded, said)
-            what = relations.hiding.get(table, "")
-            if what.endswith("view"):
-                raise Unknown(f'{table} is {what}, too; say what it reads: reads={{{table!r}: ["…"]}}')
-            if ":" not in said and table not in self.tables and table not in relations.tables and not what:
-                raise Unknown(
-                    f"reads={{{name.lower()!r}: …}} names {said!r}, which is no table that is known"
-                    f"{nearest(said, [*self.tables, *relations.tables])}"
-                )
-            yield table
+            for table in self._names_of(said, relations):
+                what = relations.hiding.get(table, "")
+                if what.endswith("view"):
+                    raise Unknown(f'{table} is {what}, too; say what it reads: reads={{{table!r}: ["…"]}}')
+                if ":" not in said and table not in self.tables and table not in relations.tables and not what:
+                    raise Unknown(
+                        f"reads={{{name.lower()!r}: …}} names {said!r}, which is no table that is known"
+                        f"{nearest(said, [*self.tables, *relations.tables])}"
+                    )
+                yield table
 
     def _declared_of(self, name: str, kind: str, own: Declared) -> Sequence[str]:
         folded = name.casefold()

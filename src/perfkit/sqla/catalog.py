@@ -1,4 +1,4 @@
-"""What a database's own catalog says of its relations: which are no plain tables, and which are kin.
+"""What a database's own catalog says: which relations are no plain tables, which are kin, which functions there are.
 
 Asked once per engine, at the first connection that is checked out after `watch`, and again after DDL. Where it cannot
 be asked, the metadata is taken at its word.
@@ -21,11 +21,32 @@ _POSTGRESQL = """
 """
 _ASK = {
     "postgresql": _POSTGRESQL,
-    "sqlite": "SELECT name, type, 0, NULL FROM sqlite_master WHERE type IN ('table', 'view')",
+    "sqlite": (
+        # an R*Tree has its rows to itself; that of a geometry is read beside its table
+        "SELECT name, CASE WHEN sql LIKE 'CREATE VIRTUAL%' AND sql NOT LIKE '%USING rtree%' THEN 'virtual'"
+        " ELSE type END, 0, NULL"
+        " FROM sqlite_master WHERE type IN ('table', 'view')"
+    ),
     "mysql": "SELECT table_name, table_type, 0, NULL FROM information_schema.tables WHERE table_schema = DATABASE()",
     "mariadb": "SELECT table_name, table_type, 0, NULL FROM information_schema.tables WHERE table_schema = DATABASE()",
 }
+# of the owner's own, and such as may read tables
+_ASK_FUNCTIONS = {
+    "postgresql": """
+        SELECT p.proname
+        FROM pg_catalog.pg_proc p
+        JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+        WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND p.provolatile <> 'i'
+        AND NOT EXISTS (
+            SELECT FROM pg_catalog.pg_depend d
+            WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+        )
+    """,
+    "mysql": "SELECT routine_name FROM information_schema.routines WHERE routine_type = 'FUNCTION'",
+    "mariadb": "SELECT routine_name FROM information_schema.routines WHERE routine_type = 'FUNCTION'",
+}
 _WHY = {
+    "virtual": "a virtual table",
     "v": "a view",
     "view": "a view",
     "VIEW": "a view",
@@ -36,11 +57,15 @@ _WHY = {
 
 
 class Relations(NamedTuple):
-    """`hiding`: relations that read more than their own rows, and what they are. `kin`: partitions and parents."""
+    """`hiding`: relations that read more than their own rows, and what they are. `kin`: partitions and parents.
+
+    `functions`: those that somebody has made in this database, in upper case.
+    """
 
     tables: frozenset[str] = frozenset()
     hiding: dict[str, str] = {}  # noqa: RUF012 - never changed
     kin: dict[str, frozenset[str]] = {}  # noqa: RUF012 - never changed
+    functions: frozenset[str] = frozenset()
 
 
 NOTHING_KNOWN = Relations()
@@ -70,7 +95,12 @@ class Catalog:
             return
         self._is_current = True
         try:
-            self.relations = relations_in(_rows(dbapi_connection, self._ask or ""))
+            found = relations_in(_rows(dbapi_connection, self._ask or ""))
+            functions = _ASK_FUNCTIONS.get(self._engine.dialect.name)
+            if functions is not None:
+                made = frozenset(str(name).upper() for (name,) in _rows(dbapi_connection, functions))
+                found = found._replace(functions=made)
+            self.relations = found
         except Exception:  # noqa: BLE001 - each driver has its own; a user's connection must not fail for this
             self.relations = NOTHING_KNOWN
 

@@ -8,13 +8,14 @@ what it has compiled.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Column, Select, Table, TextClause
+from sqlalchemy import Column, Date, DateTime, Select, Table, TextClause, Time
 from sqlalchemy.sql import operators
 from sqlalchemy.sql.compiler import Compiled, SQLCompiler
 from sqlalchemy.sql.elements import BinaryExpression, BindParameter, ColumnClause, ColumnElement
@@ -26,6 +27,11 @@ from perfkit.sqla.handwritten import named_by_hand
 from perfkit.sqla.naming import Named, named_in
 from perfkit.sqla.rows import likeness, sends_as_it_is
 from perfkit.sqla.statements import conjunction, listed
+
+_TIMES = frozenset({"now", "today", "tomorrow", "yesterday"})  # PostgreSQL; SQLite has the first
+_LITERAL_TIME = re.compile(r"'\s*(now|today|tomorrow|yesterday)\s*'", re.IGNORECASE)
+_OF_TIME = re.compile(r"(?:\bAS |::|^|[ (,])(?:DATE|TIME|TIMESTAMP|TIMESTAMPTZ|TIMETZ)\b", re.IGNORECASE)
+_TIME_TYPES = (Date, DateTime, Time)
 
 MAX_VALUES = 16  # of one IN; more are the table
 
@@ -51,7 +57,8 @@ class Use:
 class Reads:
     """What one statement reads.
 
-    `calls` are functions of which nobody knows what they read, `volatile` those whose value changes by itself.
+    `calls` are functions of which nobody knows what they read, `known` those that read nothing unless somebody has made
+    another one of that name, `volatile` those whose value changes by itself.
     `unreadable` says why the text cannot be understood at all. `locks`: FOR UPDATE and the like. `needs_time`: a text
     'now' among the parameters would be the time of the call.
     """
@@ -62,11 +69,14 @@ class Reads:
     locks: bool = False
     needs_time: bool = False
     unreadable: str = ""
+    known: tuple[str, ...] = ()
 
     def is_of_now(self, parameters: Sequence[Mapping[str, Any]]) -> bool:
         """Whether these parameters ask for the time of the call."""
         return self.needs_time and any(
-            isinstance(value, str) and value.lower() == "now" for given in parameters for value in given.values()
+            isinstance(value, str) and value.strip().lower() in _TIMES
+            for given in parameters
+            for value in given.values()
         )
 
 
@@ -82,7 +92,7 @@ _seen: WeakKeyDictionary[Compiled, Reads] = WeakKeyDictionary()
 def reads_of(compiled: Compiled | None, sql: str, dialect: str) -> Reads:
     """What the statement reads; `compiled` is None for SQL handed to the driver."""
     if compiled is None:
-        return _read(named_by_hand(sql, dialect), sql, {})
+        return _read(named_by_hand(sql, dialect), sql, {}, needs_time=dialect == "postgresql")
     known = _seen.get(compiled)
     if known is None:
         known = _seen[compiled] = _look(compiled, dialect)
@@ -98,11 +108,17 @@ def _look(compiled: Compiled, dialect: str) -> Reads:
         statement = compiled.statement
     sql = compiled.string
     if any(map(_is_by_hand, iterate(statement))):
-        return _read(named_by_hand(sql, dialect), sql, {})
-    return _read(named_in(sql), sql, _pinned_uses(statement, compiled))
+        return _read(named_by_hand(sql, dialect), sql, {}, needs_time=dialect == "postgresql")
+    times = dialect == "postgresql" and (
+        _OF_TIME.search(sql) is not None or any(isinstance(bind.type, _TIME_TYPES) for bind in compiled.binds.values())
+    )
+    return _read(named_in(sql), sql, _pinned_uses(statement, compiled), needs_time=times)
 
 
-def _read(named: Named | str, sql: str, pinned: Mapping[str, list[dict[str, str]]]) -> Reads:
+def _read(
+    named: Named | str, sql: str, pinned: Mapping[str, list[dict[str, str]]], *, needs_time: bool = False
+) -> Reads:
+    """`needs_time`: texts may be read as times, as PostgreSQL reads 'today'."""
     if isinstance(named, str):
         return Reads(unreadable=named)
     uses: list[Use] = []
@@ -114,11 +130,19 @@ def _read(named: Named | str, sql: str, pinned: Mapping[str, list[dict[str, str]
             uses.append(Use(table))
     volatile = {name for name in named.functions if name in VOLATILE} | (named.words & VOLATILE)
     volatile |= {name for name, fewest in NEEDS_TIME.items() if named.functions.get(name, fewest) < fewest}
-    needs_time = any(name in named.functions for name in NEEDS_TIME)
-    if needs_time and "'now'" in sql.lower():
-        volatile.add("'NOW'")
+    needs_time = needs_time or any(name in named.functions for name in NEEDS_TIME)
+    if needs_time:
+        volatile |= {f"'{found.strip().upper()}'" for found in _LITERAL_TIME.findall(sql)}
+    known = [name for name in named.functions if name not in VOLATILE and is_known(name)]
     calls = [name for name in named.functions if name not in VOLATILE and not is_known(name)]
-    return Reads(tuple(dict.fromkeys(uses)), tuple(sorted(calls)), tuple(sorted(volatile)), named.locks, needs_time)
+    return Reads(
+        tuple(dict.fromkeys(uses)),
+        tuple(sorted(calls)),
+        tuple(sorted(volatile)),
+        named.locks,
+        needs_time,
+        known=tuple(sorted(known)),
+    )
 
 
 def _pinned_uses(statement: Any, compiled: SQLCompiler) -> dict[str, list[dict[str, str]]]:
