@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import gc
 import inspect
 from typing import Any
 
@@ -140,3 +141,38 @@ def test_functions_of_one_factory_that_cannot_be_told_apart_are_refused():
     with pytest.raises(CacheDeclarationError, match="declared a second time"):
         made(object())
     made(object(), version=1)
+
+
+def made_here(kind: str) -> Any:
+    """Classes of one name, which no module has."""
+
+    @dataclasses.dataclass
+    class Filter:
+        limit: int
+
+        @property
+        def kind(self) -> str:
+            return kind
+
+    class Size(enum.Enum):
+        SMALL = kind
+
+    return {"class": Filter, "dataclass": Filter(1), "enum": Size.SMALL, "type()": type("Point", (), {"kind": kind})}
+
+
+@pytest.mark.parametrize("what", ["class", "dataclass", "enum", "type()"])
+def test_classes_of_one_name_are_told_apart(what):
+    """They shared their keys, so that one got the other's results. A class that a module has keeps its name."""
+    one, other = made_here("a")[what], made_here("b")[what]
+
+    assert text_of(one) == text_of(one)
+    assert text_of(one) != text_of(other)
+    assert text_of(Point) == f"{__name__}.Point"
+
+
+def test_a_class_that_is_gone_takes_its_name_with_it():
+    """The next one that is made in its place does not get its results."""
+    one = text_of(made_here("a")["class"])
+    gc.collect()
+
+    assert text_of(made_here("a")["class"]) != one

@@ -14,15 +14,18 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
 from hashlib import blake2b
+from secrets import token_hex
 from types import CellType, CodeType, NoneType
 from typing import Any
 from urllib.parse import quote
 from uuid import UUID
+from weakref import WeakKeyDictionary
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Engine
@@ -208,7 +211,17 @@ def shortened(text: str) -> str:
 
 
 def _name(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
+    """Where the class is found; one that is not found there has a name of its own in each process."""
+    known = _names.get(kind)
+    if known is None:
+        known = f"{kind.__module__}.{kind.__qualname__}"
+        found: Any = sys.modules.get(kind.__module__)
+        for part in kind.__qualname__.split("."):
+            found = getattr(found, part, None)
+        if found is not kind:
+            known += f"~{token_hex(8)}"
+        _names[kind] = known
+    return known
 
 
 def _brief(value: object) -> str:
@@ -246,6 +259,7 @@ _PLAIN: dict[type, Callable[[Any], str]] = {
     dict: _mapping,
 }
 _INSTANT: dict[type, Callable[[Any], str]] = dict.fromkeys((NoneType, bool, int, float, str, bytes), repr)
+_names: WeakKeyDictionary[type, str] = WeakKeyDictionary()
 _carried: dict[type, bool] = {}  # isinstance with six classes costs 0.5 µs for each argument of each call
 
 
