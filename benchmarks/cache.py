@@ -7,6 +7,7 @@ none notices a write that nobody told it of. Cacheops is told by Django's own si
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import sys
 import time
@@ -24,7 +25,7 @@ from dogpile.cache import make_region
 from sqlalchemy import Engine, create_engine, func, update
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from benchmarks import django_peer, memory, stampede
+from benchmarks import django_peer, memory, stampede, starting
 from benchmarks.entities import entities_into_a_session
 from benchmarks.near import hits_in_the_process
 from benchmarks.pinning import pin
@@ -49,7 +50,7 @@ class Bin(Base):
 
 
 def run(*, quick: bool, pinned: bool = False) -> dict[str, Any]:
-    """Print and return the tables `hits`, `near`, `commits` and `entities`. `pinned`: client and servers to cores."""
+    """Print and return what is measured, by its name. `pinned`: client and servers to cores of their own."""
     rounds = 3 if quick else 15
     with ExitStack() as stack:
         up = stack.enter_context(services.running())
@@ -66,6 +67,9 @@ def run(*, quick: bool, pinned: bool = False) -> dict[str, Any]:
         commits = show("A commit of one changed row, SQLite in memory", _commits("sqlite://", url, rounds))
         if up.postgres_url is not None:
             commits += show("A commit of one changed row, PostgreSQL", _commits(database, url, rounds))
+            rows = _commits_of_many(database, url, rounds)
+            commits += show("A commit of many changed rows, PostgreSQL", rows)
+        misses = [] if url is None else show("A miss", _misses(engine, url, rounds))
         if up.postgres_url is not None and url is not None:
             for count, figures in entities_into_a_session(database, url, rounds).items():
                 entities[str(count)] = show(f"{count:,} entities with their relations, into a session", figures)
@@ -75,6 +79,7 @@ def run(*, quick: bool, pinned: bool = False) -> dict[str, Any]:
         trips = _round_trips(engine, url) if url is not None else {}
         bumps = [_bump(engine, to, 2_000 if quick else 100_000) for to in ("memory://", url) if to is not None]
         engine.dispose()
+    start = starting.run(3 if quick else 15)
     for each in bumps:
         print(
             f"One bump with {each['entries']:,} entries under its tag, {each['store']}: {each['micros']:.0f} µs, "
@@ -86,6 +91,8 @@ def run(*, quick: bool, pinned: bool = False) -> dict[str, Any]:
         "hits": hits,
         "near": near,
         "commits": commits,
+        "misses": misses,
+        "start": start,
         "entities": entities,
         "stampede": crowd,
         "memory": sizes,
@@ -292,12 +299,65 @@ def _commits(database: str, url: str | None, rounds: int) -> list[Figure]:
     return measure(contenders, rounds=rounds)
 
 
-def _commit(database: str, to: str | None, mode: Mode) -> Callable[[], None]:
+def _commits_of_many(database: str, url: str | None, rounds: int) -> list[Figure]:
+    """Each beside the same commit without a cache: whether the price of a commit grows with its rows."""
+    contenders: list[Contender] = []
+    for count in (10, 50):
+        floor = f"{count} rows without a cache"
+        calls = 100 if count < 50 else 40
+        contenders.append(
+            Contender(name=floor, floor=floor, once=_commit(database, None, "strict", rows=count), calls=calls)
+        )
+        modes: tuple[Mode, ...] = () if url is None else ("strict", "committed")
+        for mode in modes:
+            once = _commit(database, url, mode, rows=count)
+            contenders.append(Contender(name=f"perfkit, {count} rows, {mode}", floor=floor, once=once, calls=calls))
+    return measure(contenders, rounds=rounds)
+
+
+def _misses(engine: Engine, url: str, rounds: int) -> list[Figure]:
+    """Each call asks for what is not there and loads nothing to speak of; by hand that is GET, packb and SET."""
+    client = redis.Redis.from_url(url)
+    cache, plain, _, suspending = _perfkit(url, engine)
+    numbers = itertools.count(1_000_000)
+    region = make_region().configure("dogpile.cache.redis", arguments={"url": url})
+
+    @region.cache_on_arguments()
+    def dogpile(organization_id: int) -> dict[str, int | str]:
+        return dict(VALUE)
+
+    def by_hand() -> Any:
+        key = f"miss:{next(numbers)}"
+        if client.get(key) is None:
+            client.set(key, cast(bytes, msgpack.packb(VALUE)), ex=900)
+
+    floor = "GET, packb and SET"
+    contenders = [
+        Contender(name=floor, floor=floor, once=by_hand, calls=500),
+        Contender(name="perfkit Redis, a miss", floor=floor, once=lambda: plain(next(numbers)), calls=500),
+        Contender(
+            name="perfkit Redis, a miss, async",
+            floor=floor,
+            once=lambda: suspending(next(numbers)),
+            calls=300,
+            suspends=True,
+        ),
+        Contender(name="dogpile Redis, a miss", floor=floor, once=lambda: dogpile(next(numbers)), calls=300),
+    ]
+    try:
+        return measure(contenders, rounds=rounds)
+    finally:
+        cache.close()
+        client.close()
+
+
+def _commit(database: str, to: str | None, mode: Mode, *, rows: int = 1) -> Callable[[], None]:
     """One transaction; in memory or without fsync: what a disk adds would hide what the cache does."""
     engine = create_engine(database)
     Base.metadata.create_all(engine)
     with Session(engine) as session:
-        session.merge(Bin(id=1, name="glass"))
+        for number in range(1, rows + 1):
+            session.merge(Bin(id=number, name="glass"))
         session.commit()
     if to is not None:
         cache = Cache("bench", Policy(mode=mode))
@@ -306,7 +366,10 @@ def _commit(database: str, to: str | None, mode: Mode) -> Callable[[], None]:
 
     def once() -> None:
         with Session(engine) as session:
-            session.execute(update(Bin).where(Bin.id == 1).values(name=func.upper("glass")))
+            if rows == 1:
+                session.execute(update(Bin).where(Bin.id == 1).values(name=func.upper("glass")))
+            else:  # as a flush does
+                session.execute(update(Bin), [{"id": number, "name": "paper"} for number in range(1, rows + 1)])
             session.commit()
 
     return once

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import statistics
 import threading
@@ -21,6 +22,7 @@ from perfkit import Cache, Policy
 from perfkit.cache import only
 
 PROCESSES, THREADS, LOAD_S = 4, 25, 0.1
+SUSPENDING = "perfkit, one load in the cluster, async"
 _context = multiprocessing.get_context("spawn")
 
 
@@ -36,7 +38,7 @@ class Stampede:
 
 def run(url: str, rounds: int) -> list[Stampede]:
     """One figure a contender."""
-    return [_stampede(name, url, rounds) for name in WAYS]
+    return [_stampede(name, url, rounds) for name in (*WAYS, SUSPENDING)]
 
 
 def show(figures: list[Stampede]) -> list[dict[str, Any]]:
@@ -80,6 +82,9 @@ def _stampede(name: str, url: str, rounds: int) -> Stampede:
 
 
 def _process(name: str, url: str, gate: Barrier, results: Any) -> None:
+    if name == SUSPENDING:
+        results.put(asyncio.run(_suspending(url, gate)))
+        return
     loads: list[int] = []
     ask, ready = WAYS[name](url, loads)
     ready()
@@ -97,6 +102,40 @@ def _process(name: str, url: str, gate: Barrier, results: Any) -> None:
     for thread in threads:
         thread.join()
     results.put((len(loads), times))
+
+
+async def _suspending(url: str, gate: Barrier) -> tuple[int, list[float]]:
+    """As many tasks on one event loop as there are threads elsewhere; threads wait at the gate for them."""
+    loads: list[int] = []
+    cache = Cache("stampede", Policy(ttl=60, single_flight="cluster"))
+
+    @cache.query(tags=only("crowd:all"))
+    async def slow() -> int:
+        loads.append(1)
+        await asyncio.sleep(LOAD_S)
+        return 7
+
+    cache.connect(url)
+    cache.watch(create_engine("sqlite://"))
+    await cache.aping()
+    begin = asyncio.Event()
+
+    async def caller() -> float:
+        await begin.wait()
+        began_s = time.perf_counter()
+        assert await slow() == 7
+        return time.perf_counter() - began_s
+
+    callers = [asyncio.create_task(caller()) for _ in range(THREADS)]
+    gates = [threading.Thread(target=gate.wait, args=(60,)) for _ in range(THREADS)]
+    for each in gates:
+        each.start()
+    for each in gates:
+        await asyncio.to_thread(each.join)
+    begin.set()
+    times = list(await asyncio.gather(*callers))
+    await cache.aclose()
+    return len(loads), times
 
 
 Way = Callable[[str, list[int]], tuple[Callable[[], int], Callable[[], object]]]
