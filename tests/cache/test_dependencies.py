@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, Float, Integer, MetaData, Table, create_engine, func, select, text
+from sqlalchemy import Column, Float, ForeignKey, Integer, MetaData, Table, create_engine, func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -336,5 +336,33 @@ def test_a_column_declared_of_a_table_must_be_there(tmp_path):
     engine = create_engine(f"sqlite:///{tmp_path}/parts.db")
     with pytest.raises(UnknownTag, match="'org_id', which is none of its columns"):
         cache.watch(engine, metadata)
+    cache.close()
+    engine.dispose()
+
+
+@pytest.mark.filterwarnings("ignore:Implicitly combining column")
+def test_a_class_that_inherits_may_declare_a_column_that_its_parent_has_too(tmp_path):
+    """Each of the tables has one of that name."""
+
+    class Own(DeclarativeBase): ...
+
+    class Part(Own):
+        __tablename__ = "parts"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        org_id: Mapped[int]
+
+    class Small(Part):
+        __tablename__ = "small_parts"
+        __cache_tags__ = ("org_id",)
+        id: Mapped[int] = mapped_column(ForeignKey(Part.id), primary_key=True)
+        org_id: Mapped[int] = mapped_column()
+
+    cache = Cache("found")
+    cache.connect()
+    engine = create_engine(f"sqlite:///{tmp_path}/parts.db")
+    cache.watch(engine, Own.metadata)
+
+    assert Small.__table__.info["cache_tags"] == ("org_id",)
+    assert "cache_tags" not in Part.__table__.info
     cache.close()
     engine.dispose()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import Column, Integer, MetaData, String, Table, create_engine, event, insert, select
+from sqlalchemy import Column, ForeignKey, Integer, MetaData, String, Table, create_engine, event, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from perfkit.sqla import private
+from perfkit.sqla.statements import table_of
 
 
 class Base(DeclarativeBase):
@@ -140,6 +141,36 @@ def test_the_public_name_for_an_inserted_key_is_right_for_one_row_only(engine):
         assert len(many.inserted_primary_key_rows) == 1
 
 
+def test_a_bulk_statement_for_a_class_of_two_tables_is_compiled_for_each(engine):
+    """The statement that the compiled one names bears the last of them."""
+    seen: list[tuple[str, str]] = []
+
+    class Own(DeclarativeBase): ...
+
+    class Part(Own):
+        __tablename__ = "parts"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        kind: Mapped[str]
+        __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "part"}  # noqa: RUF012
+
+    class Small(Part):
+        __tablename__ = "small_parts"
+        id: Mapped[int] = mapped_column(ForeignKey(Part.id), primary_key=True)
+        __mapper_args__ = {"polymorphic_identity": "small"}  # noqa: RUF012
+
+    def listener(connection, cursor, sql, parameters, context, executemany):
+        if context.compiled is not None and context.compiled.isinsert:
+            seen.append((context.compiled.statement.table.name, table_of(context.compiled).name))
+
+    Own.metadata.create_all(engine)
+    event.listen(engine, "before_cursor_execute", listener)
+    with Session(engine) as session:
+        session.execute(insert(Small), [{"id": 1}])
+    event.remove(engine, "before_cursor_execute", listener)
+
+    assert seen == [("small_parts", "parts"), ("small_parts", "small_parts")]
+
+
 async def test_the_private_names_are_there(engine, tmp_path):
     """Each with a fallback; this says whether it is needed."""
     with engine.connect() as connection:
@@ -161,6 +192,25 @@ async def test_the_private_names_are_there(engine, tmp_path):
 def test_every_mapped_class_is_found():
     """Also of other bases: `__cache_tags__` is looked for in all of them."""
     assert Thing in private.mapped_classes()
+
+
+def test_a_class_that_is_mapped_no_more_is_not_found():
+    """Nor does it hide the others of its registry."""
+
+    class Own(DeclarativeBase): ...
+
+    class Gone(Own):
+        __tablename__ = "gone"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    Own.registry.dispose()
+
+    class Back(Own):
+        __tablename__ = "back"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    assert Gone not in private.mapped_classes()
+    assert Back in private.mapped_classes()
 
 
 def test_variants_of_a_type_are_known_by_their_dialect():

@@ -490,6 +490,8 @@ WAYS: dict[str, On] = {
     "ORM delete": On(orm(delete(Bin).where(Bin.id.not_in(select(bin_labels.c.bin_id))))),
     "ORM delete of one row": On(orm(delete(Bin).where(Bin.id == 2))),
     "ORM delete, returning": On(orm(delete(Bin).where(Bin.id == 2).returning(Bin.name))),
+    "ORM insert of a class with two tables": On(orm(insert(Yard), [{"id": 9, "name": "nine", "area": 9}])),
+    "ORM update by primary key of a class with two tables": On(orm(update(Yard), [{"id": 1, "name": "moved"}])),
     "query.update": On(lambda s: s.query(Bin).filter(Bin.id == 1).update({"name": "queried"})),
     "query.delete": On(lambda s: s.query(Bin).filter(Bin.id == 2).delete()),
     "bulk_save_objects": On(lambda s: s.bulk_save_objects([Bin(id=4, name="four")])),
@@ -511,6 +513,10 @@ WAYS: dict[str, On] = {
     ),
     "Core update from another table": On(
         core(update(bins).where(bins.c.team_id == teams.c.id).values(name=teams.c.name))
+    ),
+    "Core update of two tables": On(
+        core(update(bins).where(bins.c.team_id == teams.c.id).values({bins.c.name: "two", teams.c.name: "tables"})),
+        (MARIADB,),
     ),
     "Core update of the key": On(core(update(bins).where(bins.c.id == 3).values(id=10))),
     "Core update by a subquery": On(core(update(bins).values(name=select(func.max(teams.c.name)).scalar_subquery()))),

@@ -186,8 +186,10 @@ def declare_conditions(metadata: Sequence[MetaData]) -> None:
         for name in names:
             prop = mapper.columns.get(name)
             column = prop if prop is not None else table.columns.get(name)
-            if column is not None and column.table is not table and "__cache_tags__" not in vars(cls):
-                continue  # inherited, together with the table that has it
+            if column is not None and column.table is not table:
+                if "__cache_tags__" not in vars(cls):
+                    continue  # inherited, together with the table that has it
+                column = table.columns.get(name, column)  # where both have a column of that name
             if column is None or column.table is not table:
                 known = [each.name for each in table.columns]
                 raise UnknownTag(

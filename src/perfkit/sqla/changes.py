@@ -21,7 +21,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Insert, MetaData, Tabl
 
 from perfkit.sqla.private import is_autocommit, is_told_to_autocommit
 from perfkit.sqla.rows import row_name, value_name
-from perfkit.sqla.statements import Key, Outline, TableWrite, Writes, condition_columns, outline_of, writes_of
+from perfkit.sqla.statements import Key, Outline, TableWrite, Writes, condition_columns, outline_of, table_of, writes_of
 
 MAX_ROWS = 256  # of one table and transaction; beyond, the table is noted in bulk: a mark names each row
 
@@ -280,7 +280,8 @@ def _after_execute(
     changes = peek(connection.info)
     if changes is None or not changes.undecided or not isinstance(statement, Insert):
         return
-    table = statement.table
+    compiled = getattr(result.context, "compiled", None)
+    table = statement.table if compiled is None else table_of(compiled)
     if isinstance(table, Table) and table.name in changes.undecided:
         changes.undecided.discard(table.name)
         changes.note_rows(table, _inserted(result), connection.dialect.name)

@@ -6,7 +6,8 @@
                                                               create_engine() is then not noticed
     root_engine         OptionEngine._proxied             else: the engine itself; watch the one of create_engine()
     await_in_greenlet   sqlalchemy.util.await_                else: await_only, its name before 2.1
-    mapped_classes      orm.mapper._all_registries        else: none are found; declare `cache_tags` in Table.info
+    mapped_classes      orm.mapper._all_registries,
+                        registry._managers                else: none are found; declare `cache_tags` in Table.info
     in_greenlet         sqlalchemy.util.concurrency           else: False; sync code under `run_sync` blocks
     placer              ClassManager._state_constructor, ._state_setter,
                         IdentityMap._add_unpresent            else: make_transient_to_detached() and Session.add()
@@ -102,7 +103,9 @@ def mapped_classes() -> list[type]:
     registries = getattr(sys.modules[Mapper.__module__], "_all_registries", None)
     if registries is None:
         return []
-    return [mapper.class_ for registry in registries() for mapper in registry.mappers]
+    # `registry.mappers` fails where one of its classes is mapped no more (`dispose`, `clear_mappers`)
+    managers = [manager for registry in registries() for manager in list(getattr(registry, "_managers", ()))]
+    return [manager.mapper.class_ for manager in managers if manager.is_mapped]
 
 
 @contextmanager

@@ -133,15 +133,27 @@ def _look(compiled: Compiled) -> Writes:
             if any(_MODIFYING.search(view) for view in _views(element.text)):
                 return EVERYTHING
         elif isinstance(element, Insert | Update | Delete):
-            table = element.table
-            if not isinstance(table, Table):
-                return EVERYTHING
             outermost = element is statement
+            table = table_of(compiled) if outermost else element.table
+            beside = _set_beside(table, compiled) if isinstance(element, Update) else ()
+            if not isinstance(table, Table) or beside is None:
+                return EVERYTHING
             writes.append(_write(element, table, compiled) if outermost else TableWrite(table))
-            writes.extend(TableWrite(other) for other in _moved_along(element, table, compiled))
+            writes.extend(TableWrite(other, moves=True) for other in beside)
+            for each in (table, *beside):
+                writes.extend(TableWrite(other) for other in _moved_along(element, each, compiled))
     if not writes and (compiled.isinsert or compiled.isupdate or compiled.isdelete):
         return EVERYTHING
     return Writes(tuple(writes))
+
+
+def table_of(compiled: Any) -> Any:
+    """The table that an INSERT, UPDATE or DELETE is about.
+
+    Of an ORM statement for a class with several tables, each is compiled with one of them, while the statement itself
+    bears the last (tests/facts/test_sqlalchemy.py).
+    """
+    return getattr(compiled.compile_state, "dml_table", compiled.statement.table)
 
 
 def _write(statement: Insert | Update | Delete, table: Table, compiled: SQLCompiler) -> TableWrite:
@@ -177,27 +189,34 @@ def _write(statement: Insert | Update | Delete, table: Table, compiled: SQLCompi
 
 
 def _moved_along(statement: Insert | Update | Delete, table: Table, compiled: SQLCompiler) -> set[Table]:
-    """Other tables, or other rows of this one, that change with it."""
+    """Other tables that the database itself changes after `table`."""
     found: set[Table] = set()
     if isinstance(statement, Delete) or _replaces(table, compiled):
         found |= cascaded_from(table, "ondelete")
     if not isinstance(statement, Delete) and _sets(compiled, _followed(table)):
         found |= cascaded_from(table, "onupdate")
-    if isinstance(statement, Update) and compiled.dialect.name in _OF_MANY_TABLES:
-        found |= {other for other in _tables_in(statement) if other.fullname != table.fullname}
     return found
 
 
-def _tables_in(statement: Update) -> set[Table]:
-    """Tables of an UPDATE of several, of which MariaDB changes those whose columns it sets."""
-    columns = [each for each in iterate(statement) if isinstance(each, Column)]
-    return {each.table for each in columns if isinstance(each.table, Table)}
+_NAME = r"(?:`[^`]+`|[\w$]+)"
+_SET_WITH_TABLE = re.compile(rf"(?:\bSET|,) ({_NAME}(?:\.{_NAME})*)\.{_NAME}=")
+
+
+def _set_beside(table: Any, compiled: SQLCompiler) -> tuple[Table, ...] | None:
+    """Other tables of which an UPDATE sets columns, as MariaDB can; None if one of them cannot be told."""
+    if compiled.dialect.name not in _OF_MANY_TABLES or not isinstance(table, Table):
+        return ()
+    named = set(_SET_WITH_TABLE.findall(compiled.string)) - {compiled.preparer.format_table(table)}
+    if not named:
+        return ()
+    found = [other for other in table.metadata.tables.values() if compiled.preparer.format_table(other) in named]
+    return tuple(found) if len(found) == len(named) else None
 
 
 def _replaces(table: Table, compiled: SQLCompiler) -> bool:
     """Whether a row that is written takes away others with which it is in conflict: INSERT OR REPLACE, and the like."""
     head, into, _ = compiled.string.partition(" INTO ")
-    if into and "REPLACE" in head:
+    if (into and "REPLACE" in head) or compiled.string.startswith("UPDATE OR REPLACE "):
         return True
     if compiled.dialect.name != "sqlite":
         return False
