@@ -59,7 +59,7 @@ def _stampede(name: str, url: str, rounds: int) -> Stampede:
     for number in range(rounds + 1):  # the first warms up
         with redis.Redis.from_url(url) as client:
             client.flushdb()
-        gate = _context.Barrier(PROCESSES * THREADS)
+        gate = _context.Barrier(PROCESSES if name == SUSPENDING else PROCESSES * THREADS)
         results = _context.Queue()
         work = [_context.Process(target=_process, args=(name, url, gate, results)) for _ in range(PROCESSES)]
         for process in work:
@@ -105,7 +105,7 @@ def _process(name: str, url: str, gate: Barrier, results: Any) -> None:
 
 
 async def _suspending(url: str, gate: Barrier) -> tuple[int, list[float]]:
-    """As many tasks on one event loop as there are threads elsewhere; threads wait at the gate for them."""
+    """As many tasks on one event loop as there are threads elsewhere; the loop waits at the gate for them all."""
     loads: list[int] = []
     cache = Cache("stampede", Policy(ttl=60, single_flight="cluster"))
 
@@ -127,11 +127,7 @@ async def _suspending(url: str, gate: Barrier) -> tuple[int, list[float]]:
         return time.perf_counter() - began_s
 
     callers = [asyncio.create_task(caller()) for _ in range(THREADS)]
-    gates = [threading.Thread(target=gate.wait, args=(60,)) for _ in range(THREADS)]
-    for each in gates:
-        each.start()
-    for each in gates:
-        await asyncio.to_thread(each.join)
+    await asyncio.to_thread(gate.wait, 60)
     begin.set()
     times = list(await asyncio.gather(*callers))
     await cache.aclose()

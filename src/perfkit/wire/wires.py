@@ -130,6 +130,12 @@ def open_wires(url: str, *, timeout_s: float = TIMEOUT_S) -> Wires:
     return Wires(blocking, suspending, GreenletWire(suspending), nodes)
 
 
+def _introduction() -> dict[str, Any]:
+    """What connections say of themselves, made once: redis-py would look its own version up for each of them."""
+    info = getattr(redis, "DriverInfo", None)  # from 7.2 on
+    return {} if info is None else {"driver_info": info()}
+
+
 class Nodes:
     """Every server that was met behind one URL. Owns them, and one breaker for each."""
 
@@ -140,6 +146,7 @@ class Nodes:
         self._target, self._timeout_s = target, timeout_s
         self._breakers: dict[Address | None, Breaker] = {}
         options: dict[str, Any] = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s, "protocol": 2}
+        options |= _introduction()
         self._blocking_pool = redis.ConnectionPool.from_url(target.url, **options)
         # on a loop, one timeout stands around it all
         options |= {"socket_timeout": None, "socket_connect_timeout": None}
