@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -916,3 +917,38 @@ def test_what_is_no_policy_is_refused(given):
     """When the cache is made."""
     with pytest.raises(CacheDeclarationError, match="give a Policy"):
         Cache("plain", given)
+
+
+def test_a_session_whose_connection_broke_is_rolled_back_as_without_a_cache(small):
+    """What it had noted of the transaction went with the connection."""
+    with Session(small.engine) as session:
+        session.add(small.Bin(name="never stored"))
+        session.flush()
+        session.connection().invalidate()
+
+        session.rollback()
+
+        assert session.scalar(select(1)) == 1
+        assert small.sync["counts"](session) == {"glass": 2}
+
+
+def test_a_statement_that_is_cancelled_ends_with_the_cancellation(small):
+    """SQLAlchemy gives the connection up then, and the error that a listener raised hid what had happened."""
+    forever = text("WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 3000000) SELECT max(x) FROM n")
+
+    async def work(has_begun: asyncio.Event) -> None:
+        async with AsyncSession(small.async_engine) as session:
+            await session.connection()
+            has_begun.set()
+            await session.execute(forever)
+
+    async def cancel() -> None:
+        has_begun = asyncio.Event()
+        task = asyncio.create_task(work(has_begun))
+        await has_begun.wait()
+        await asyncio.sleep(0)
+        task.cancel()
+        await task
+
+    with pytest.raises(asyncio.CancelledError):
+        small.runner.run(cancel())

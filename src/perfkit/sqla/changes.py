@@ -245,7 +245,9 @@ def _forget(connection: Connection, *_: Any) -> None:
 
 
 def _forget_all(connection: Connection) -> None:
-    connection.info.pop(_INFO, None)
+    # one that broke has lost its info, and to ask for it raises in the middle of the rollback that would mend it
+    if not connection.invalidated:
+        connection.info.pop(_INFO, None)
 
 
 def _begin_in_sqlite(connection: Connection, *_: Any) -> None:
