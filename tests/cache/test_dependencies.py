@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, Float, ForeignKey, Integer, MetaData, Table, create_engine, func, select, text
+from sqlalchemy import Column, Float, ForeignKey, Integer, MetaData, Table, create_engine, func, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -324,6 +324,49 @@ def test_declared_columns_that_cannot_work_are_refused_at_start_up(tmp_path, nam
     with pytest.raises(UnknownTag, match=message):
         cache.watch(engine, Own.metadata)
     cache.close()
+    engine.dispose()
+
+
+def test_a_column_that_a_second_cache_declares_is_looked_for_in_statements_that_ran_before(tmp_path):
+    """The UPDATE had been looked at when no column was declared: only where the row went was announced."""
+
+    class Own(DeclarativeBase): ...
+
+    class Part(Own):
+        __tablename__ = "parts"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        org_id: Mapped[int]
+
+    def move(org_id: int) -> None:
+        with engine.begin() as connection:
+            connection.execute(update(Part).where(Part.id == 1).values(org_id=org_id))
+
+    def ids_of(session: Session, org_id: int) -> list[int]:
+        return list(session.scalars(select(Part.id).where(Part.org_id == org_id)))
+
+    engine = create_engine(f"sqlite:///{tmp_path}/parts.db")
+    Own.metadata.create_all(engine)
+    first, second = Cache("first"), Cache("second")
+    cached_ids_of = second.query(ids_of)
+    for cache in (first, second):
+        cache.connect()
+    first.watch(engine, Own.metadata)
+    with Session(engine) as session:
+        session.add(Part(id=1, org_id=1))
+        session.commit()
+    move(1)
+    Part.__cache_tags__ = ("org_id",)
+    second.watch(engine, Own.metadata)
+
+    with Session(engine) as session:
+        before = [cached_ids_of(session, 1), cached_ids_of(session, 2)]
+    move(2)
+    with Session(engine) as session:
+        after = [cached_ids_of(session, 1), cached_ids_of(session, 2)]
+
+    assert (before, after) == ([[1], []], [[], [1]])
+    first.close()
+    second.close()
     engine.dispose()
 
 

@@ -15,7 +15,7 @@ from perfkit.sqla.changes import Changes
 from perfkit.sqla.private import mapped_classes, variants_of
 from perfkit.sqla.reads import Reads, Use
 from perfkit.sqla.rows import row_name, value_name
-from perfkit.sqla.statements import cascaded_from, condition_columns, outline_of
+from perfkit.sqla.statements import cascaded_from, condition_columns, look_anew, outline_of
 
 Declared = Mapping[str, Sequence[str]]
 """What views and functions read, as their owner says: `{"full_bins": ["bins", "routes"], "my_sum": ["bins"]}`."""
@@ -200,6 +200,7 @@ def declare_conditions(metadata: Sequence[MetaData]) -> None:
     for each in metadata:
         for table in each.tables.values():
             _check(table)
+    look_anew()
 
 
 def _check(table: Table) -> None:

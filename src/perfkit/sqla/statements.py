@@ -121,6 +121,11 @@ def writes_of(compiled: Compiled | None, sql: str) -> Writes:
     return known
 
 
+def look_anew() -> None:
+    """Forget what was seen: tables may have declared columns by now that they had not then."""
+    _seen.clear()
+
+
 def _look(compiled: Compiled) -> Writes:
     if not isinstance(compiled, SQLCompiler):
         return EVERYTHING  # DDL
