@@ -309,7 +309,7 @@ def test_a_hit_gives_entities_of_the_callers_session_without_sql(fleet):
         assert [weighing.kg for weighing in third.trips[0].weighings] == [Decimal("7.125")] * 2
         assert not session.dirty
         assert not session.new
-        assert not session.in_transaction()
+        assert fleet.engine.pool.checkedout() == 0
     assert fleet.cache.stats().hits == 1
 
 
@@ -501,6 +501,22 @@ def test_an_expired_entity_has_its_values_again(fleet):
             assert depot.settings == {"open": 7}
         depot.settings["open"] = 8
         assert session.dirty
+
+
+def test_a_rollback_ends_what_a_hit_gave_as_what_a_load_gave(fleet):
+    """No transaction had begun, so that nothing expired, and the session gave the old values for ever after."""
+    trucks = fleet.cached(lambda: select(Truck).where(Truck.id == 1))
+
+    with fleet.session() as session:
+        (truck,) = trucks(session)
+        assert fleet.cache.stats().hits == 1
+        with fleet.session() as other:
+            other.get_one(Truck, 1).plate = "NEW-1"
+            other.commit()
+        session.rollback()
+
+        assert truck.plate == "NEW-1"
+        assert trucks(session)[0].plate == "NEW-1"
 
 
 def test_pending_changes_are_asked_of_the_database(fleet):

@@ -31,7 +31,15 @@ from perfkit.codec.layout import ENTITY_REF, ENTITY_REFS
 from perfkit.codec.reading import read
 from perfkit.codec.scalars import NATIVE, ext
 from perfkit.errors import Unreadable
-from perfkit.sqla.entities import MAX_EXTENTS, Extent, NoExtent, extent_of, is_mapped, layout_of
+from perfkit.sqla.entities import (
+    MAX_EXTENTS,
+    Extent,
+    NoExtent,
+    begin_as_a_load_would,
+    extent_of,
+    is_mapped,
+    layout_of,
+)
 from perfkit.sqla.private import mapped_classes
 
 MAX_ENTITIES = 2**24
@@ -227,6 +235,7 @@ class Graph:
         entities: list[Any] = [None] * self._count
         get = entities.__getitem__
         placed: list[tuple[list[Any], list[Any]]] = []
+        begin_as_a_load_would(session)
         try:
             for batch in self._batches:
                 made, fresh = batch.extent.placed(batch.rows, session)

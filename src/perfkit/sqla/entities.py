@@ -130,6 +130,12 @@ class Extent:
             entity.__dict__.setdefault(name, one)
 
 
+def begin_as_a_load_would(session: Session) -> None:
+    """Let a rollback expire what is put into the session from now on; takes no connection."""
+    if session.autobegin and not session.in_transaction():
+        session.begin()
+
+
 _extents: dict[tuple[type, tuple[str, ...]], Extent] = {}
 
 
