@@ -90,8 +90,7 @@ class RedisStore:
         for group, answer in answers:
             for key, value in zip(group, _list_in(answer, len(group)), strict=True):
                 found[key] = value, answer.epoch
-        values, epochs = zip(*(found[key] for key in keys), strict=True)
-        return Seen(values, epochs)
+        return Seen([found[key][0] for key in keys], [found[key][1] for key in keys])
 
     async def _each(self, keys: Keys, words: _Words) -> list[tuple[Keys, Answer]]:
         """The answers to one command for each group of `keys`; for each key alone, while its slot is moving."""
