@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 import threading
 import time
+import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
@@ -180,6 +182,28 @@ def test_a_posted_bump_whose_connection_breaks_disturbs_nobody(asked):
     asked.raw.client_kill_filter(_type="normal", skipme=True)
 
     assert asked.read([OTHER]).values[0].startswith(CLEAN)
+
+
+@on_servers
+def test_connections_of_loops_that_have_ended_are_let_go(store_url):
+    """A program that calls `asyncio.run` for each of its jobs runs out of sockets otherwise."""
+    raw, wires = raw_client(store_url), open_wires(store_url)
+    store = RedisStore(wires.suspending, cell_ttl_ms=HOLD_MS, hold_ms=HOLD_MS)
+    before = len(raw.client_list())
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # they were left open
+        for _ in range(5):
+            asyncio.run(store.read([KEY]))
+        gc.collect()
+
+        until = time.monotonic() + LONG_S
+        while len(raw.client_list()) > before + 1 and time.monotonic() < until:
+            pass
+        assert len(raw.client_list()) <= before + 1
+        del wires, store
+        gc.collect()
+    raw.close()
 
 
 def test_a_bump_of_a_lost_mark_makes_a_version(asked):

@@ -12,7 +12,6 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
-from weakref import WeakKeyDictionary
 
 import redis
 from redis.asyncio.connection import AbstractConnection as AsyncConnection
@@ -212,7 +211,7 @@ class AsyncioNode:
         """`confirm` as for `BlockingNode`."""
         self._make, self._breaker, self._clock, self._confirm = make, breaker, clock, confirm
         self._timeout_s = timeout_s
-        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop] = WeakKeyDictionary()
+        self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}
 
     async def send(self, commands: Sequence[Command]) -> Pending:
         self._breaker.check()
@@ -325,6 +324,9 @@ class AsyncioNode:
         loop = asyncio.get_running_loop()
         here = self._loops.get(loop)
         if here is None:
+            # connections hold their loop, so that no weak reference would see that it has gone
+            for other in [each for each in list(self._loops) if each.is_closed()]:
+                self._loops.pop(other, None)
             here = self._loops[loop] = _Loop()
         return here
 
