@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -20,6 +22,7 @@ from perfkit.waiting import Blocking, Suspending, run_now
 from tests.protocol.automata import AskedStore, AskedWaiting, Op
 
 CALLERS = 50
+PATIENCE_S = 60
 
 
 async def test_a_hundred_callers_of_a_cold_key_make_one_load(small):
@@ -273,3 +276,58 @@ async def test_a_load_of_others_that_cannot_be_kept_is_not_shared(small):
     assert cache.stats().unkept == {Reason.IDENTITY_MAP: 1, Reason.NOT_JOINED: 1}
     cache.close()
     await small.async_engine.dispose()
+
+
+FORKING = """
+import os, sys, threading, time
+from sqlalchemy import create_engine, select
+from sqlalchemy.orm import Session
+from perfkit import Cache
+from tests.cache.conftest import Base, Bin
+
+engine = create_engine(sys.argv[1])
+Base.metadata.create_all(engine)
+cache = Cache("forks")
+parent, begun, goes_on = os.getpid(), threading.Event(), threading.Event()
+
+@cache.query(tags=Bin, {options})
+def names(session: Session, which: str) -> list[str]:
+    if which == "slow" and os.getpid() == parent:
+        begun.set()
+        goes_on.wait()
+    return list(session.scalars(select(Bin.name)))
+
+def call(which):
+    with Session(engine) as session:
+        return names(session, which)
+
+cache.connect()
+cache.watch(engine, Base.metadata)
+call("quick")
+slow = threading.Thread(target=call, args=("slow",))
+slow.start()
+begun.wait()
+child = os.fork()
+if not child:
+    engine.dispose(close=False)
+    began_s = time.monotonic()
+    call("slow"), call("another")
+    os._exit(0 if time.monotonic() - began_s < 4 else 1)
+ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+goes_on.set()
+slow.join()
+sys.exit(ended)
+"""
+
+
+@pytest.mark.parametrize("options", ["", "hard_timeout=30"], ids=["in the thread of a caller", "in the background"])
+def test_a_child_waits_for_no_load_of_its_parent(tmp_path, options):
+    """Its threads are not there, and whoever waits for them does so for 5 s, or until a time-out, at each call."""
+    ended = subprocess.run(
+        [sys.executable, "-c", FORKING.replace("{options}", options), f"sqlite:///{tmp_path}/forks.db"],
+        env={"PYTHONPATH": ":".join(sys.path)},
+        timeout=PATIENCE_S,
+        check=False,
+    )
+
+    assert ended.returncode == 0

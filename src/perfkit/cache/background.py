@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from perfkit.cache.flights import lead_nothing
 from perfkit.clock import SYSTEM, Clock
+from perfkit.forks import begin_anew_after_a_fork
 from perfkit.sqla.changes import observe_nothing
 from perfkit.sqla.watching import watch_nothing
 
@@ -29,10 +30,14 @@ _log = logging.getLogger("perfkit.cache")
 
 
 class Background:
-    """Owns the loads that are under way, one for a key at most, and the threads they run in."""
+    """Owns the loads that are under way, one for a key at most, and the threads they run in. A fork has none."""
 
     def __init__(self, *, max_running: int = MAX_RUNNING, clock: Clock = SYSTEM) -> None:
         self._max_running, self._clock = max_running, clock
+        self._begin_anew()
+        begin_anew_after_a_fork(self._begin_anew)
+
+    def _begin_anew(self) -> None:
         self._lock = threading.Lock()
         self._running: dict[Hashable, tuple[Future[Any], float]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()

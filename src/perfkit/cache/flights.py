@@ -15,6 +15,7 @@ What can go wrong with waiting for others, and what is done about it:
     the leader needs the event loop     a caller that would block it loads for itself (`waiting.Blocking`)
     the leader lands while a caller is  the caller is told to look again (`NoLanding.JUST_LANDED`), once
     between its look and its join
+    the process is forked               the leader is not in the child: no load is under way there
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from contextvars import ContextVar
 from enum import Enum
 from typing import TypeVar
 
+from perfkit.forks import begin_anew_after_a_fork
 from perfkit.waiting import Waiting
 
 T = TypeVar("T")
@@ -65,11 +67,15 @@ class Flights:
     """The loads of one cache in this process. Owns them and a lock that is never held while anybody waits."""
 
     def __init__(self, *, patience_s: float = 5.0) -> None:
-        self._lock = threading.Lock()
-        self._open: dict[Hashable, Flight] = {}
         self._landed: dict[Hashable, int] = {}  # the latest, oldest first: the how-manieth landing it was
         self.landings = 0
         self._patience_s = patience_s
+        self._begin_anew()
+        begin_anew_after_a_fork(self._begin_anew)
+
+    def _begin_anew(self) -> None:
+        self._lock = threading.Lock()
+        self._open: dict[Hashable, Flight] = {}
 
     async def join(
         self,
@@ -127,7 +133,8 @@ class Flights:
         finally:
             _leading.reset(outer)
             with self._lock:
-                del self._open[key]
+                if self._open.get(key) is flight:  # else this is a child that was forked inside the load
+                    del self._open[key]
                 if outcome is not NoLanding.CANCELLED:
                     self._remember(key)
             flight.landing.set_result(outcome)
