@@ -12,6 +12,7 @@ from perfkit.cache import MemoryStore
 from perfkit.cache.arrears import Arrears
 from perfkit.cache.policy import Mode, Policy
 from perfkit.cache.write import Writer
+from perfkit.clock import FrozenClock
 from perfkit.errors import StoreDown
 from perfkit.waiting import run_now
 
@@ -145,9 +146,21 @@ class Posting(Moody):
 def test_only_a_bump_under_a_mark_is_not_waited_for(mode: Mode, posted: list[Sequence[bytes]]):
     """In committed, who reads after commit() must not find the old version: nothing stands until the bump arrives."""
     store, arrears = Posting(), Arrears()
-    writer = Writer(CELLS, policy=Policy(mode=mode), store=store, arrears=arrears)
+    writer = Writer(CELLS, policy=Policy(mode=mode), store=store, arrears=arrears, clock=FrozenClock())
 
     run_now(writer.mark())
     was_bumped = run_now(writer.end(is_certain=True))
 
     assert (store.posted, was_bumped, bool(arrears)) == (posted, mode == "strict", mode == "committed")
+
+
+def test_after_a_commit_that_took_its_time_the_bump_is_waited_for():
+    """The server may have restarted meanwhile, and have no mark any more that stands until the bump arrives."""
+    store, clock = Posting(), FrozenClock()
+    writer = Writer(CELLS, policy=Policy(), store=store, arrears=Arrears(), clock=clock)
+
+    run_now(writer.mark())
+    clock.tick(0.2)
+    run_now(writer.end(is_certain=True))
+
+    assert store.posted == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import copy
 from pathlib import Path
 
@@ -53,6 +53,31 @@ def test_a_server_that_comes_back_from_an_old_snapshot_serves_nothing_of_it(shop
     with own_redis.client() as client:
         assert client.dbsize() > 0, "the snapshot was not loaded"
     until(lambda: shop.read() == "new" and shop.cache.stats().hits > 1)
+
+
+class PostingStore(GatedStore):
+    """One that sends its bumps and leaves them to themselves, as the real one does."""
+
+    async def post_bump(self, cells: Sequence[bytes], writer: bytes) -> None:
+        await self._real.post_bump(cells, writer)
+
+
+def test_a_server_that_loses_a_mark_while_a_commit_hangs_is_told_of_the_commit(pg_url, own_redis):
+    """Sent on the connection of its old life, the bump would be lost, and what a reader kept meanwhile stay."""
+    writer, reader = Shop(pg_url, PostingStore(own_redis.url)), Shop(pg_url, own_redis.url)
+    writer.write("old")
+
+    def restarted() -> None:
+        own_redis.kill()
+        own_redis.start()
+        until(lambda: reader.read() == "old" and reader.cache.stats().hits > 1)
+
+    writer.store.before_commit = restarted
+    writer.write("new")
+
+    assert reader.read() == "new"
+    writer.close()
+    reader.close()
 
 
 def test_a_server_that_hangs_costs_one_time_out(pg_url, own_redis):
