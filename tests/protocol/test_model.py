@@ -176,12 +176,15 @@ def holders(asked: Question, count: int, *, lease_s: float, split: bool) -> Auto
         clock, flights, near = TurnedClock(), Flights(), Near()
         near.now = clock.monotonic
         ports = Ports(AskedStore(split=split), AskedWaiting(), flights, Arrears(), clock=clock)
+        packing = MsgPacking()
         declared = SimpleNamespace(
+            pack=packing.pack,
+            unpack=packing.unpack,
             lease_s=lambda ports: lease_s,
             runtime=SimpleNamespace(near=near, cells=lambda tags: tags),
             policy=SimpleNamespace(tenant=None),
             keeping=asked.keeping,
-            codec=MsgPacking(),
+            codec=packing,
             tally=Tally("a row"),
         )
 
