@@ -9,6 +9,7 @@
     mapped_classes      orm.mapper._all_registries,
                         registry._managers                else: none are found; declare `cache_tags` in Table.info
     in_greenlet         sqlalchemy.util.concurrency           else: False; sync code under `run_sync` blocks
+    frame_outside_greenlet    greenlet.getcurrent().parent     else: None; lines under an async engine are not found
     placer              ClassManager._state_constructor, ._state_setter,
                         IdentityMap._add_unpresent            else: make_transient_to_detached() and Session.add()
     structure_of        ClauseElement._generate_cache_key     else: None; statements are not cached
@@ -29,6 +30,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from types import FrameType
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Dialect, Engine, Executable, IteratorResult, Result, util
@@ -44,6 +46,11 @@ try:
 except ImportError:  # pragma: no cover - a SQLAlchemy that has moved it
     _in_greenlet = None  # type: ignore[assignment]
 
+try:
+    from greenlet import getcurrent as _getcurrent
+except ImportError:  # pragma: no cover - then there is no async engine either
+    _getcurrent = None  # type: ignore[assignment]
+
 T = TypeVar("T")
 
 _await: Any = getattr(util, "await_", None) or getattr(util, "await_only", None)
@@ -52,6 +59,14 @@ _await: Any = getattr(util, "await_", None) or getattr(util, "await_only", None)
 def in_greenlet() -> bool:
     """True under `AsyncSession.run_sync` and inside the events of an async engine."""
     return _in_greenlet is not None and _in_greenlet()
+
+
+def frame_outside_greenlet() -> FrameType | None:
+    """Where the greenlet that this code runs in was started from; None outside of one."""
+    current: Any = None if _getcurrent is None else _getcurrent()
+    outer = None if current is None else current.parent
+    frame: FrameType | None = None if outer is None else outer.gr_frame
+    return frame
 
 
 def await_in_greenlet(awaitable: Awaitable[T]) -> T:

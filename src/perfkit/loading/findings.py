@@ -1,0 +1,87 @@
+"""Findings: what was loaded one by one, too often or for nothing, what it cost, and the code that ends it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from perfkit.sqla.origin import Origin
+
+
+class Kind(str, Enum):
+    """What is wrong."""
+
+    LAZY_LOAD = "lazy_load"
+    LOOPED_FETCH = "looped_fetch"
+    COLUMN_LOAD = "column_load"
+    REPEATED = "repeated"
+    DUPLICATE = "duplicate"
+    COUNT_IN_LOOP = "count_in_loop"
+    CARTESIAN = "cartesian"
+    UNUSED_EAGER = "unused_eager"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that costs statements or rows without need.
+
+    `path` begins at the entity of the query that loaded the parents, `Bin.customer.organization`; without the ORM it is
+    the table, or the statement. `parents` is how many different ones there were, `statements` what it cost. `origin`
+    is the application's line that ran the parents' query, None if that was not seen; `site` the line that touched the
+    attribute or ran the statement. `sql` is one of the statements, without its values. `fix` is code to paste in, and
+    `key` what the finding is called by lists of known ones: nothing in it changes with a line number.
+    """
+
+    kind: Kind
+    path: str
+    parents: int
+    statements: int
+    wasted_ms: float
+    origin: Origin | None
+    site: Origin | None
+    sql: str
+    fix: str
+    confidence: float = 1.0
+    detail: str = ""
+
+    @property
+    def key(self) -> str:
+        """Kind, path and function: the same whatever is written above it in its file."""
+        return f"{self.kind}:{self.path}@{self.site.function if self.site else ''}"
+
+    def __str__(self) -> str:
+        lines = [f"{_TITLES[self.kind]}: {self.path} – {self.statements} statements for {self._whom}"]
+        if self.wasted_ms:
+            lines[0] += f", {self.wasted_ms:.1f} ms of them without need"
+        if self.detail:
+            lines.append(f"    {self.detail}")
+        if self.origin is not None:
+            lines.append(f"    loaded by  {self.origin}")
+        if self.site is not None:
+            lines.append(f"    {_VERBS[self.kind]:<11}{self.site}")
+        lines.append(f"    each ran   {' '.join(self.sql.split())[:160]}")
+        lines += [f"    {'fix' if not number else '':<11}{line}" for number, line in enumerate(self.fix.splitlines())]
+        return "\n".join(lines)
+
+    @property
+    def _whom(self) -> str:
+        return f"{self.parents} parents" if self.parents != 1 else "one parent"
+
+
+_TITLES = {
+    Kind.LAZY_LOAD: "N+1, an attribute loaded for one object at a time",
+    Kind.LOOPED_FETCH: "N+1, objects fetched one at a time",
+    Kind.COLUMN_LOAD: "N+1, columns loaded for one object at a time",
+    Kind.REPEATED: "N+1, one statement run for one value at a time",
+    Kind.DUPLICATE: "The same statement with the same values, again and again",
+    Kind.COUNT_IN_LOOP: "N+1, rows counted for one parent at a time",
+    Kind.CARTESIAN: "Joined collections multiply each other's rows",
+    Kind.UNUSED_EAGER: "Loaded eagerly, and never read",
+}
+_VERBS = dict.fromkeys(Kind, "run by") | {
+    Kind.LAZY_LOAD: "touched by",
+    Kind.COLUMN_LOAD: "touched by",
+}

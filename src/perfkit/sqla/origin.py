@@ -1,0 +1,175 @@
+"""The application's line that asked: a stack without SQLAlchemy, perfkit and the standard library in it.
+
+Every statement costs one walk over the frames, so a walk keeps numbers only. What they mean, file and line, is
+worked out when somebody wants to read it. Two stacks are equal if each of their frames stands at the same instruction
+of the same code: lines do not matter, so a blank line more in a file changes nothing.
+
+Under an async engine the statement runs in a greenlet; its frames go on in those of the greenlet that started it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+import sqlalchemy
+
+from perfkit.sqla.private import frame_outside_greenlet
+
+MAX_FRAMES = 200  # of all kinds; what is further out does not tell two statements apart any more
+
+_PERFKIT = str(Path(__file__).parents[1]) + os.sep
+_SQLALCHEMY = str(Path(sqlalchemy.__file__).parent) + os.sep
+_STANDARD = tuple(sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib"))
+_INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
+_OUTERMOST = (f"{os.sep}_pytest{os.sep}", f"{os.sep}pluggy{os.sep}")
+_FLUSHES = os.path.join(_SQLALCHEMY, "orm", "unitofwork.py")  # noqa: PTH118 - a name to compare with
+
+_APPLICATION, _LIBRARY, _SKIPPED, _OF_SQLALCHEMY, _FLUSH, _END, _ASK = range(7)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A place in the application's code."""
+
+    file: str
+    line: int
+    function: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line} in {self.function}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stack:
+    """Where a statement comes from; there is one object for all that come from the same place.
+
+    `frames` are code and instruction, innermost first. `entry` is the function of SQLAlchemy that the application
+    called, `in_flush` says whether a flush stands in between. `collapsed` is equal for stacks that differ in the depth
+    of a recursion only.
+    """
+
+    frames: tuple[tuple[CodeType, int], ...]
+    application: int
+    entry: str
+    in_flush: bool
+    collapsed: tuple[Any, ...]
+
+    @property
+    def origin(self) -> Origin | None:
+        """The innermost line that is the application's own; of a library if there is none."""
+        if not self.frames:
+            return None
+        code, instruction = self.frames[self.application]
+        return Origin(code.co_filename, _line_of(code, instruction), code.co_qualname)
+
+    @property
+    def code(self) -> CodeType | None:
+        """The code of `origin`."""
+        return self.frames[self.application][0] if self.frames else None
+
+
+_kinds: dict[str, int] = {}
+_stacks: dict[tuple[Any, ...], Stack] = {}
+
+
+def stack_here(depth: int = 2) -> Stack:
+    """The stack of the statement that is about to run; `depth` is how many frames up to begin."""
+    frame: FrameType | None = sys._getframe(depth)  # noqa: SLF001 - the documented way to walk cheaply
+    key: list[Any] = [0, None]
+    kinds, left = _kinds, MAX_FRAMES
+    entry: CodeType | None = None
+    while frame is not None and left:
+        left -= 1
+        code = frame.f_code
+        kind = kinds.get(code.co_filename)
+        if kind is None or kind is _ASK:
+            kind = _kind_of(frame)
+        if kind <= _LIBRARY:
+            key.append(id(code))
+            key.append(frame.f_lasti)
+        elif kind is _OF_SQLALCHEMY:
+            if len(key) == 2:
+                entry = code
+        elif kind is _FLUSH:
+            key[0] = 1
+        elif kind is _END:
+            break
+        outer = frame.f_back
+        frame = frame_outside_greenlet() if outer is None and left > 0 and not key[0] & 2 else outer
+        if outer is None:
+            key[0] |= 2
+    key[0] &= 1
+    key[1] = id(entry)
+    found = _stacks.get(tuple(key))
+    return found if found is not None else _remember(tuple(key), sys._getframe(depth), entry)  # noqa: SLF001
+
+
+def _remember(key: tuple[Any, ...], frame: FrameType | None, entry: CodeType | None) -> Stack:
+    frames: list[tuple[CodeType, int]] = []
+    kinds: list[int] = []
+    hopped = False
+    for _ in range(MAX_FRAMES):
+        if frame is None:
+            break
+        kind = _kind_of(frame)
+        if kind <= _LIBRARY:
+            frames.append((frame.f_code, frame.f_lasti))
+            kinds.append(kind)
+        elif kind == _END:
+            break
+        outer = frame.f_back
+        if outer is None and not hopped:
+            outer, hopped = frame_outside_greenlet(), True
+        frame = outer
+    own = next((place for place, kind in enumerate(kinds) if kind == _APPLICATION), 0)
+    made = Stack(
+        frames=tuple(frames),
+        application=own,
+        entry="" if entry is None else entry.co_name,
+        in_flush=bool(key[0]),
+        collapsed=(*key[:2], *dict.fromkeys(zip(key[2::2], key[3::2], strict=True))),
+    )
+    if len(_stacks) > 20_000:  # as of a process that compiles its templates anew, again and again
+        _stacks.clear()
+    _stacks[key] = made
+    return made
+
+
+def _kind_of(frame: FrameType) -> int:
+    name = frame.f_code.co_filename
+    kind = _kinds.get(name)
+    if kind is None:
+        kind = _kinds[name] = _kind_of_file(name)
+    if kind != _ASK:
+        return kind
+    module = str(frame.f_globals.get("__name__", ""))  # generated code: SQLAlchemy's decorators, dataclasses
+    return _SKIPPED if module.partition(".")[0] in ("sqlalchemy", "perfkit", "importlib") else _APPLICATION
+
+
+def _kind_of_file(name: str) -> int:
+    if name.startswith("<"):
+        return _SKIPPED if name.startswith("<frozen") else _ASK
+    if name == _FLUSHES:
+        return _FLUSH
+    if name.startswith(_SQLALCHEMY):
+        return _OF_SQLALCHEMY
+    if name.startswith(_PERFKIT):
+        return _SKIPPED
+    if any(part in name for part in _OUTERMOST):
+        return _END
+    if any(part in name for part in _INSTALLED):
+        return _LIBRARY
+    return _SKIPPED if name.startswith(_STANDARD) else _APPLICATION
+
+
+def _line_of(code: CodeType, instruction: int) -> int:
+    for begin, end, line in code.co_lines():
+        if begin <= instruction < end and line is not None:
+            return line
+    return code.co_firstlineno
