@@ -11,7 +11,12 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, cast
 
+from perfkit.loading.eager import eager_findings
 from perfkit.loading.findings import Finding
+from perfkit.loading.lazy import lazy_findings
+from perfkit.loading.loops import loop_findings
+from perfkit.trace import window as trace
+from perfkit.trace.records import Trace
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -24,13 +29,33 @@ class Window:
 
     def __init__(self, min_parents: int) -> None:
         self._min_parents = min_parents
+        self._window = trace.Window()
+        self._known: list[Finding] | None = None
+        self._is_open = True
 
     @property
     def findings(self) -> list[Finding]:
         """Most wasted time first."""
-        return []
+        if self._is_open or self._known is None:
+            self._known = findings_in(self._window.trace(), self._min_parents)
+        return list(self._known)
 
-    def _close(self) -> None: ...
+    def _open(self) -> None:
+        self._window.open()
+
+    def _close(self) -> None:
+        self._window.close()
+        self._is_open = False
+
+
+def findings_in(seen: Trace, min_parents: int = 2) -> list[Finding]:
+    """What is wrong in a trace, most wasted time first."""
+    found = [
+        *lazy_findings(seen, min_parents),
+        *loop_findings(seen, min_parents),
+        *eager_findings(seen, min_parents),
+    ]
+    return sorted(found, key=lambda each: each.wasted_ms, reverse=True)
 
 
 class detect:  # noqa: N801 - used as a function is
@@ -48,11 +73,12 @@ class detect:  # noqa: N801 - used as a function is
 
     def __enter__(self) -> Window:
         window = Window(self._min_parents)
+        window._open()  # noqa: SLF001 - its own
         self._open.append(window)
         return window
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         window = self._open.pop()
         window._close()  # noqa: SLF001 - its own

@@ -19,6 +19,13 @@
     result_of           SimpleResultMetaData(_create_unique_filters=)    else: `unique()` hashes entities
     variants_of         TypeEngine._variant_mapping       else: none are found; a column with `with_variant` is taken
                                                           for what it is elsewhere
+    run_number          orm.loading._new_runid            else: 0; objects are told apart by their own run only
+    loading_of          load_options._lazy_loaded_from, ._refresh_state, ._is_user_refresh,
+                        Select._compile_options           else: public names only; column loads are top queries
+    count_rows          ExecutionContext.cursor_fetch_strategy, engine.cursor._DEFAULT_FETCH    else: not counted
+    joined_paths        ORMCompileState.attributes        else: none; joined eager loads are not judged
+    columns_of          SQLCompiler._result_columns       else: none; neither are rows of them
+    locks_rows          Select._for_update_arg            else: False; looped locks are taken for loops
     tell_loaded         dispatch.load, .refresh, .loaded_as_persistent    else: their listeners are not called
 
 `tests/facts/test_sqlalchemy.py` says of each that it still does what we think.
@@ -31,12 +38,14 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from contextlib import contextmanager, suppress
 from functools import partial
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import Connection, Dialect, Engine, Executable, IteratorResult, Result, util
+from sqlalchemy import Column, Connection, Dialect, Engine, Executable, IteratorResult, Result, util
+from sqlalchemy.engine import cursor as _cursors
+from sqlalchemy.engine.cursor import CursorFetchStrategy
 from sqlalchemy.engine.result import SimpleResultMetaData
 from sqlalchemy.exc import InvalidRequestError
-from sqlalchemy.orm import Mapper, ORMExecuteState, Session, make_transient_to_detached
+from sqlalchemy.orm import Mapper, ORMExecuteState, Session, loading, make_transient_to_detached
 from sqlalchemy.orm.attributes import instance_state, set_committed_value
 from sqlalchemy.orm.identity import IdentityMap
 from sqlalchemy.types import TypeEngine
@@ -53,6 +62,8 @@ except ImportError:  # pragma: no cover - then there is no async engine either
 
 T = TypeVar("T")
 
+_new_runid: Any = getattr(loading, "_new_runid", None)
+_default_fetch: Any = getattr(_cursors, "_DEFAULT_FETCH", None)
 _await: Any = getattr(util, "await_", None) or getattr(util, "await_only", None)
 
 
@@ -258,6 +269,102 @@ def tell_refreshed(entity: Any, names: Sequence[str]) -> None:
     refresh = getattr(state.manager.dispatch, "refresh", None)
     if refresh:
         refresh(state, None, names)
+
+
+def run_number() -> int:
+    """A number between those that the runs of queries before and after it get; 0 if there are none."""
+    return 0 if _new_runid is None else int(_new_runid())
+
+
+def loading_of(orm: ORMExecuteState) -> tuple[Any, Any, bool, frozenset[str] | None, Any]:
+    """Of a SELECT: whose attribute is touched, who is refreshed, by the user's wish, which columns, along which path."""
+    loads: Any = orm.load_options
+    compiles: Any = getattr(orm.statement, "_compile_options", None)
+    return (
+        getattr(loads, "_lazy_loaded_from", None),
+        getattr(loads, "_refresh_state", None),
+        getattr(loads, "_is_user_refresh", False),
+        getattr(compiles, "_only_load_props", None),
+        getattr(compiles, "_current_path", None),
+    )
+
+
+class Counted(Protocol):
+    """What `count_rows` fills: the number of rows, the first of them, and all if it `keeps` them."""
+
+    rows: int | None
+    first: Any
+    keeps: bool
+    kept: list[Any] | None
+
+
+class _Counting(CursorFetchStrategy):
+    """Fetches as ever, and counts."""
+
+    __slots__ = ("counted",)
+
+    def __init__(self, counted: Counted) -> None:
+        self.counted = counted
+
+    def fetchone(self, result: Any, dbapi_cursor: Any, hard_close: bool = False) -> Any:
+        row = super().fetchone(result, dbapi_cursor, hard_close)
+        if row is not None:
+            self._count((row,))
+        return row
+
+    def fetchmany(self, result: Any, dbapi_cursor: Any, size: int | None = None) -> Any:
+        return self._count(super().fetchmany(result, dbapi_cursor, size))
+
+    def fetchall(self, result: Any, dbapi_cursor: Any) -> Any:
+        return self._count(super().fetchall(result, dbapi_cursor))
+
+    def yield_per(self, result: Any, dbapi_cursor: Any, num: int) -> None:
+        self.counted.rows = None
+        super().yield_per(result, dbapi_cursor, num)
+
+    def _count(self, rows: Any) -> Any:
+        counted = self.counted
+        if rows and counted.rows is not None:
+            if not counted.rows:
+                counted.first = rows[0]
+            counted.rows += len(rows)
+            if counted.keeps:
+                if counted.kept is None:
+                    counted.kept = list(rows)
+                else:
+                    counted.kept.extend(rows)
+        return rows
+
+
+def count_rows(context: Any, counted: Counted) -> None:
+    """Count the rows that are fetched of a statement that has just run; `rows` is None where that cannot be."""
+    if _default_fetch is None or getattr(context, "cursor_fetch_strategy", None) is not _default_fetch:
+        counted.rows = None
+    elif getattr(context, "_is_server_side", False):
+        counted.rows = None
+    else:
+        context.cursor_fetch_strategy = _Counting(counted)
+
+
+def joined_paths(compiled: Any) -> tuple[tuple[Any, ...], ...]:
+    """The relationships, from the root on, that a compiled query fills by joined eager loading of its own choice."""
+    attributes = getattr(getattr(compiled, "compile_state", None), "attributes", None) or {}
+    keys = [key for key in attributes if isinstance(key, tuple) and len(key) == 2 and key[0] == "eager_row_processor"]
+    return tuple(path for _, path in keys if isinstance(path, tuple) and path)
+
+
+def locks_rows(statement: Any) -> bool:
+    """Whether it says FOR UPDATE or the like, also where the dialect leaves that out."""
+    return getattr(statement, "_for_update_arg", None) is not None
+
+
+def columns_of(compiled: Any) -> list[tuple[str, Any] | None]:
+    """For each column of a result, the name of the table or alias it is from, and the column."""
+    found: list[tuple[str, Any] | None] = []
+    for entry in getattr(compiled, "_result_columns", ()):
+        columns = [each for each in entry[2] if isinstance(each, Column)]
+        found.append((str(columns[0].table.name), columns[0]) if columns and columns[0].table is not None else None)
+    return found
 
 
 def root_engine(engine: Engine) -> Engine:

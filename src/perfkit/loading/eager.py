@@ -1,0 +1,187 @@
+"""Verdicts on eager loads: those that nobody read, and joined collections that multiply each other's rows.
+
+An eager load is for nothing if it found something for several objects, and no attribute on its path was read in the
+window, of any of them, by whatever way: template, serializer, pickle. What loaded nothing, or for one object, is none.
+A query that fills a relationship from a join of its own (`contains_eager`) joins anyway, and is left alone.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from math import prod
+from typing import Any
+
+from sqlalchemy.orm import Mapper
+
+from perfkit.loading import fixes
+from perfkit.loading.findings import Finding, Kind
+from perfkit.loading.lazy import path_of
+from perfkit.loading.shapes import entity_of, sample_of
+from perfkit.sqla.executions import Did
+from perfkit.sqla.private import columns_of
+from perfkit.sqla.reading import ANY
+from perfkit.trace.records import Load, Path, Query, Trace
+
+MULTIPLIED = 3  # rows for each object of the query, before it is worth a word
+
+
+def eager_findings(trace: Trace, min_parents: int) -> Iterator[Finding]:
+    """Unused eager loads, and cartesian products."""
+    for root in trace.queries:
+        if root.did is Did.TOP and root.joined:
+            yield from _cartesian(root)
+    yield from _unused(trace, min_parents)
+
+
+def _unused(trace: Trace, min_parents: int) -> Iterator[Finding]:
+    loads: defaultdict[Query, dict[Path, list[Load]]] = defaultdict(dict)
+    for load in trace.loads:
+        if load.query.did is Did.EAGER and load.root is not None and load.root.did is Did.TOP:
+            loads[load.root].setdefault(load.path, []).append(load)
+    for root in trace.queries:
+        if root.did is not Did.TOP or (root.rows or 0) < min_parents:
+            continue
+        unread: list[Path] = []
+        for path, queries in _eagerly(root, loads.get(root, {})):
+            if any(path[: len(outer)] == outer for outer in unread):
+                continue  # of an outer one that was not read either
+            if not _is_read(path, [root, *(load.of for load in queries if load.of is not None)], trace):
+                unread.append(path)
+                if _found_something(root, path, queries) and _parents(root) >= min_parents:
+                    yield _for_nothing(root, path, queries)
+
+
+def _eagerly(root: Query, loads: dict[Path, list[Load]]) -> list[tuple[Path, list[Load]]]:
+    joined = [(path_of(path), list[Load]()) for path in root.joined]
+    return sorted([*joined, *loads.items()], key=lambda each: len(each[0]))
+
+
+def _is_read(path: Path, owners: Sequence[Query], trace: Trace) -> bool:
+    names = [trace.read.get(owner, frozenset()) for owner in owners]
+    return any(path[-1].name in each or ANY in each for each in names)
+
+
+def _found_something(root: Query, path: Path, loads: Sequence[Load]) -> bool:
+    if loads:
+        return any(load.query.rows is None or load.query.rows > 0 for load in loads)
+    target = path[-1].owner.relationships[path[-1].name].mapper
+    places = [place for name, place in _keys_of(root, target) if name != _root_name(root)]
+    return any(row[place] is not None for row in root.kept or () for place in places)
+
+
+def _parents(root: Query) -> int:
+    """How many objects the query loaded itself."""
+    if not root.joined:
+        return root.rows or 0
+    mapper = entity_of(root)
+    places = [] if mapper is None else [place for name, place in _keys_of(root, mapper) if name == _root_name(root)]
+    return len({tuple(row[place] for place in places) for row in root.kept or ()})
+
+
+def _for_nothing(root: Query, path: Path, loads: Sequence[Load]) -> Finding:
+    how = "selectinload" if loads else "joinedload"
+    entity = path[0].owner.class_.__name__
+    option = ".".join(f"{how}({step.owner.class_.__name__}.{step.name})" for step in path)
+    prop = path[-1].owner.relationships[path[-1].name]
+    is_default = prop.lazy in ("joined", "selectin", "subquery", "immediate", False)
+    fix = (
+        f".options({'.'.join(_left_lazy(path))})  # or lazy=\"select\" in the model"
+        if is_default
+        else f"select({entity})  # without .options({option})"
+    )
+    queries = [load.query for load in loads]
+    return Finding(
+        kind=Kind.UNUSED_EAGER,
+        path=fixes.dotted(path),
+        parents=_parents(root),
+        statements=len(queries) or 1,
+        wasted_ms=sum(query.ms for query in queries),
+        origin=None if root.stack is None else root.stack.origin,
+        site=None if root.stack is None else root.stack.origin,
+        sql=sample_of(queries[0] if queries else root),
+        fix=fix,
+        confidence=0.7,
+        detail="read by nobody while the window was open",
+    )
+
+
+def _left_lazy(path: Path) -> Iterator[str]:
+    for place, step in enumerate(path):
+        name = "lazyload" if place == len(path) - 1 else "defaultload"
+        yield f"{name}({step.owner.class_.__name__}.{step.name})"
+
+
+def _root_name(root: Query) -> str:
+    columns = [each for each in columns_of(root.compiled) if each is not None]
+    return columns[0][0] if columns else ""
+
+
+def _keys_of(root: Query, mapper: Mapper[Any]) -> list[tuple[str, int]]:
+    """Where the rows have the primary keys of a class: the name of each alias, and a place."""
+    names = {column.name for column in mapper.primary_key}
+    table = mapper.primary_key[0].table
+    return [
+        (each[0], place)
+        for place, each in enumerate(columns_of(root.compiled))
+        if each is not None and each[1].name in names and any(base.table is table for base in each[1].base_columns)
+    ]
+
+
+def _cartesian(root: Query) -> Iterator[Finding]:
+    """Two or more collections, joined beside each other, of which each repeats the rows of the others."""
+    rows = root.kept or []
+    mapper = entity_of(root)
+    beside = _collections_beside(root)
+    if mapper is None or len(beside) < 2 or len(rows) <= MULTIPLIED:
+        return
+    own = [place for name, place in _keys_of(root, mapper) if name == _root_name(root)]
+    keys = _places_of(root, [path[-1].owner.relationships[path[-1].name].mapper for path in beside])
+    if not own or len(keys) < 2:
+        return
+    members: defaultdict[tuple[Any, ...], list[set[Any]]] = defaultdict(lambda: [set() for _ in keys])
+    for row in rows:
+        for place, found in zip(keys, members[tuple(row[each] for each in own)], strict=True):
+            if row[place] is not None:
+                found.add(row[place])
+    needed = sum(max(1, *map(len, each)) for each in members.values())
+    product = sum(prod(max(1, len(each)) for each in several) for several in members.values())
+    grown = sum(sum(map(len, each)) for each in members.values())
+    if product <= MULTIPLIED * len(members) or product <= needed or product <= grown or len(rows) < product:
+        return
+    options = ", ".join(f"selectinload({path[0].owner.class_.__name__}.{path[0].name})" if len(path) == 1
+                        else fixes.eager(path)[len(".options(") : -1] for path in beside)  # fmt: skip
+    yield Finding(
+        kind=Kind.CARTESIAN,
+        path=fixes.dotted(beside[0]),
+        parents=len(members),
+        statements=1,
+        wasted_ms=root.ms * (1 - needed / product),
+        origin=None if root.stack is None else root.stack.origin,
+        site=None if root.stack is None else root.stack.origin,
+        sql=sample_of(root),
+        fix=f".options({options})",
+        detail=f"{len(rows)} rows for {len(members)} objects: {' × '.join(path[-1].name for path in beside)}",
+    )
+
+
+def _collections_beside(root: Query) -> list[Path]:
+    """Joined collections of which none lies on the way to another."""
+    paths = [path_of(path) for path in root.joined]
+    collections = [path for path in paths if path[-1].owner.relationships[path[-1].name].uselist]
+    return [
+        path for path in collections
+        if not any(other != path and other[: len(path)] == path for other in collections)
+    ]  # fmt: skip
+
+
+def _places_of(root: Query, mappers: Sequence[Mapper[Any]]) -> list[int]:
+    """For each class a place of its primary key that is no other's; those of the root are not looked at."""
+    taken: set[int] = set()
+    found: list[int] = []
+    for mapper in mappers:
+        place = next((p for name, p in _keys_of(root, mapper) if name != _root_name(root) and p not in taken), None)
+        if place is not None:
+            taken.add(place)
+            found.append(place)
+    return found

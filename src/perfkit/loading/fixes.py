@@ -1,0 +1,121 @@
+"""The code that ends a finding, as text to paste.
+
+Classes are written by their names, attributes by theirs, so the text means the same wherever the models are imported.
+What loads a relationship is always `selectinload`: it costs one statement for each relationship, and never multiplies
+rows. Where the query loads a part of the path eagerly already, that part is left as it is, by `defaultload`.
+"""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from sqlalchemy import Column
+from sqlalchemy.orm import Mapper
+
+from perfkit.sqla.binds import mapper_of
+from perfkit.sqla.wording import with_list
+from perfkit.trace.records import Path, Step
+
+
+def dotted(path: Path, root: Mapper[Any] | None = None, leaf: str = "") -> str:
+    """`Bin.customer.organization`."""
+    first = path[0].owner if path else root
+    names = [] if first is None else [first.class_.__name__]
+    return ".".join([*names, *(step.name for step in path), *([leaf] if leaf else [])])
+
+
+def eager(path: Path, already: Collection[Path] = (), *, recursive: bool = False) -> str:
+    """`.options(selectinload(Bin.customer).selectinload(Customer.organization))`."""
+    return f".options({_chain(path, already, recursive=recursive)})"
+
+
+def undeferred(path: Path, already: Collection[Path], owner: Mapper[Any], names: Sequence[str]) -> str:
+    """`.options(undefer(Bin.note))`, at the end of a path."""
+    columns = [f"undefer({owner.class_.__name__}.{name})" for name in names]
+    if not path:
+        return f".options({', '.join(columns)})"
+    chain = _chain(path, already)
+    return f".options({', '.join(f'{chain}.{column}' for column in columns)})"
+
+
+def with_subclass(path: Path, already: Collection[Path], base: Mapper[Any], sub: Mapper[Any]) -> str:
+    """The columns of a subclass together with those of its base."""
+    names = f"{base.class_.__name__}, [{sub.class_.__name__}]"
+    if not path:
+        return f".options(selectin_polymorphic({names}))"
+    return f".options({_chain(path, already)}.selectin_polymorphic([{sub.class_.__name__}]))"
+
+
+def _chain(path: Path, already: Collection[Path], *, recursive: bool = False) -> str:
+    parts: list[str] = []
+    for place, step in enumerate(path):
+        ahead = path[place + 1] if place + 1 < len(path) else None
+        name = "defaultload" if path[: place + 1] in already and ahead is not None else "selectinload"
+        depth = ", recursion_depth=-1" if recursive and ahead is None else ""
+        parts.append(f"{name}({step.owner.class_.__name__}.{step.name}{_narrowed(step, ahead)}{depth})")
+    return ".".join(parts)
+
+
+def _narrowed(step: Step, ahead: Step | None) -> str:
+    """`.of_type(Dog)` where the path goes on from a subclass only."""
+    if ahead is None or not step.is_relationship:
+        return ""
+    target = step.owner.relationships[step.name].mapper
+    if ahead.owner is target or not ahead.owner.isa(target) or ahead.name in target.relationships:
+        return ""
+    return f".of_type({ahead.owner.class_.__name__})"
+
+
+def in_one_go(selected: str, columns: Sequence[Column[Any] | str], *, by_class: bool) -> str:
+    """`select(Bin).where(Bin.customer_id.in_(ids))`."""
+    return f"select({selected}).where({_listed(columns, by_class=by_class)})"
+
+
+def counted(expression: str, columns: Sequence[Column[Any] | str], *, by_class: bool) -> str:
+    """`select(Bin.customer_id, func.count()).where(Bin.customer_id.in_(ids)).group_by(Bin.customer_id)`."""
+    names = ", ".join(column_name(each, by_class=by_class) for each in columns)
+    return f"select({names}, {expression}).where({_listed(columns, by_class=by_class)}).group_by({names})"
+
+
+def text_in_one_go(sql: str, column: str, *, grouped: bool) -> str:
+    """The text itself, with a list in place of one value."""
+    return f'text({with_list(sql, column, grouped=grouped)!r}).bindparams(bindparam("ids", expanding=True))'
+
+
+def cached(function: str, table: str) -> str:
+    """The function that asks, under perfkit's decorator."""
+    name = function.rpartition(".")[2]
+    if not name.isidentifier() or keyword.iskeyword(name) or name == "":
+        name = "read_" + (re.sub(r"\W", "_", table.lower()) or "it")
+    return f"@cache.query()\ndef {name}(*args, **kwargs): ...  # the function that asks, under the decorator"
+
+
+def column_name(column: Column[Any] | str, *, by_class: bool) -> str:
+    """`Bin.customer_id`, or `bins.c.customer_id`."""
+    if isinstance(column, str):
+        return column
+    table = getattr(column, "table", None)
+    mapper = mapper_of(_real(table)) if by_class else None
+    if mapper is not None:
+        for prop in mapper.column_attrs:
+            if any(each.name == column.name for each in prop.columns if isinstance(each, Column)):
+                return f"{mapper.class_.__name__}.{prop.key}"
+    return f"{getattr(table, 'name', 'table')}.c.{column.key}"
+
+
+def _real(table: Any) -> Any:
+    """The table behind an alias."""
+    while (element := getattr(table, "element", None)) is not None:
+        table = element
+    deannotated = getattr(table, "metadata", None)
+    return deannotated.tables.get(getattr(table, "key", ""), table) if deannotated is not None else table
+
+
+def _listed(columns: Sequence[Column[Any] | str], *, by_class: bool) -> str:
+    names = [column_name(each, by_class=by_class) for each in columns]
+    if len(names) == 1:
+        return f"{names[0]}.in_(ids)"
+    return f"tuple_({', '.join(names)}).in_(keys)"

@@ -1,0 +1,88 @@
+"""What two executions have in common: the structure of their statement, whatever values it was given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy.orm import Mapper
+
+from perfkit.sqla.binds import Given, given_to, mapper_of
+from perfkit.sqla.private import locks_rows
+from perfkit.sqla.wording import Role, first_table, is_plain_read, wording_of
+from perfkit.trace.records import Query
+
+
+def text_of(query: Query) -> str:
+    """The statement before lists in it were expanded; as it is, if it came as text."""
+    return query.sql if query.compiled is None else str(query.compiled.string)
+
+
+def shape_of(query: Query) -> str:
+    """The statement without its values."""
+    return wording_of(text_of(query)).shape
+
+
+def sample_of(query: Query) -> str:
+    """The statement for people: as SQLAlchemy compiled it, or as it was written, without the values."""
+    text = text_of(query)
+    has_literals = any(value.literal is not None for value in wording_of(text).values)
+    return " ".join((shape_of(query) if query.compiled is None or has_literals else text).split())
+
+
+def given(query: Query) -> dict[str, Given]:
+    """Its values, with their roles."""
+    return given_to(query.compiled, query.parameters, query.sql)
+
+
+def is_read(query: Query) -> bool:
+    """Whether it reads tables of the application, and locks nothing."""
+    return is_plain_read(text_of(query)) and not locks_rows(getattr(query.compiled, "statement", None))
+
+
+def table_of(query: Query) -> str:
+    """The table that it reads first."""
+    return first_table(text_of(query)) or " ".join(text_of(query).split())[:60]
+
+
+def entity_of(query: Query) -> Mapper[Any] | None:
+    """The mapped class that a query of a Session asks for, or counts."""
+    for each in getattr(query.statement, "column_descriptions", ()):
+        mapper: Mapper[Any] | None = getattr(each.get("entity"), "__mapper__", None)
+        if mapper is not None:
+            return mapper
+    return next((found for table in _tables(query) if (found := mapper_of(table)) is not None), None)
+
+
+def _tables(query: Query) -> list[Any]:
+    name = first_table(text_of(query))
+    return [
+        each.column.table
+        for each in given(query).values()
+        if not isinstance(each.column, str) and getattr(each.column.table, "name", None) == name
+    ] or [each.column.table for each in given(query).values() if not isinstance(each.column, str)]
+
+
+def is_select_by_key(query: Query) -> str | None:
+    """`select(Bin).where(Bin.id.in_(ids))`, if it loads one entity by its primary key."""
+    mapper = entity_of(query)
+    if mapper is None or not is_by_key(query, mapper) or len(mapper.primary_key) != 1:
+        return None
+    name = mapper.class_.__name__
+    return f"select({name}).where({name}.{mapper.get_property_by_column(mapper.primary_key[0]).key}.in_(ids))"
+
+
+def is_by_key(query: Query, mapper: Mapper[Any]) -> bool:
+    """Whether it pins all columns of the primary key."""
+    pinned = {
+        each.column.name
+        for each in given(query).values()
+        if each.role is Role.EQUAL and not isinstance(each.column, str)
+    }
+    return {column.name for column in mapper.primary_key} <= pinned
+
+
+def wasted(queries: Sequence[Query]) -> float:
+    """Milliseconds of all but one of them, which would still be needed."""
+    total = sum(query.ms for query in queries)
+    return total * (len(queries) - 1) / len(queries)

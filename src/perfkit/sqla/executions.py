@@ -1,0 +1,240 @@
+"""The door of executions: every statement that code in a context runs, noted when it has run.
+
+A note is raw: references to what SQLAlchemy has anyway, and one number. It is read when its window closes, or never.
+For a statement of a Session, the note begins in `do_orm_execute`, travels to the cursor as an execution option, and
+has the number by which `trace.recorder` finds out which query loaded an object. Statements of Core begin at the cursor.
+
+Proof of what is relied on: tests/facts/test_loading.py. What it costs: `python -m benchmarks detecting`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from enum import Enum
+from time import perf_counter
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.orm import Mapper, ORMExecuteState, Session
+
+from perfkit.sqla.origin import Stack, stack_here
+from perfkit.sqla.private import count_rows, joined_paths, loading_of, run_number
+from perfkit.sqla.reading import is_tracked, note_pickled, track
+
+OPTION = "perfkit_execution"
+AUTOBATCH = "perfkit_autobatch"
+MAX_KEPT = 5_000  # rows of one statement with joined eager loads; more tell nothing new
+
+Take = Callable[["Execution"], None]
+
+
+class Did(Enum):
+    """What an execution was for."""
+
+    TOP = "a query of a Session"
+    LAZY = "a relationship of one object, when it was touched"
+    EAGER = "a relationship of all objects of another query"
+    COLUMNS = "columns of one object, when they were touched"
+    REFRESH = "an object that the application wants to have anew"
+    BATCH = "a relationship of several objects, by auto-batching"
+    CORE = "a statement without a Session, or SQL text"
+    WRITE = "an INSERT, UPDATE or DELETE"
+    COMMIT = "a COMMIT"
+    ROLLBACK = "a ROLLBACK"
+
+
+class Execution:
+    """One statement that has run, as raw as it came. Owned by the thread that runs it until it is taken."""
+
+    __slots__ = (
+        "began",
+        "compiled",
+        "did",
+        "dialect",
+        "first",
+        "joined",
+        "keeps",
+        "kept",
+        "load_path",
+        "ms",
+        "names",
+        "number",
+        "parameters",
+        "parent",
+        "path",
+        "rows",
+        "runid",
+        "session",
+        "sql",
+        "stack",
+        "state",
+        "statement",
+    )
+
+    number: int
+    session: int
+    stack: Stack
+
+    def __init__(self, did: Did) -> None:
+        self.did = did
+        self.number = self.session = 0
+        self.statement: Any = None  # as the Session was given it
+        self.state: Any = None  # the InstanceState whose attribute is loaded
+        self.runid: int | None = None  # by which query `state` was loaded before this
+        self.load_path: Any = None  # along which relationships it was loaded before this
+        self.path: Any = None  # along which relationships this loads
+        self.names: frozenset[str] | None = None  # columns, if not all
+        self.parent: Execution | None = None  # whose objects this loads something for
+        self.compiled: Any = None
+        self.parameters: Any = None
+        self.sql = ""
+        self.dialect = ""
+        self.ms = 0.0
+        self.rows: int | None = 0  # as far as they were fetched; None if nobody counted
+        self.first: Any = None  # the first row, as the driver gave it
+        self.joined: tuple[tuple[Any, ...], ...] = ()  # paths that joined eager loading fills
+        self.keeps = False
+        self.kept: list[Any] | None = None
+
+
+_takers: ContextVar[tuple[Take, ...]] = ContextVar("perfkit_executions", default=())
+_users: set[object] = set()
+_joined: WeakKeyDictionary[Any, tuple[tuple[Any, ...], ...]] = WeakKeyDictionary()
+
+
+@contextmanager
+def noting(take: Take) -> Iterator[None]:
+    """Hand `take` the executions of this context, of tasks that it starts, and of none of its other threads."""
+    before = _takers.set((*_takers.get(), take))
+    try:
+        yield
+    finally:
+        _takers.reset(before)
+
+
+def open_door() -> Callable[[], None]:
+    """Begin to see executions of all engines and sessions. Returns the function that ends it; the last one ends it."""
+    user = object()
+    if not _users:
+        for target, name, listener in _LISTENERS:
+            # before others: who answers a statement from a cache is asked afterwards, and may still do so
+            event.listen(target, name, listener, insert=True)
+    _users.add(user)
+
+    def close() -> None:
+        if user in _users:
+            _users.remove(user)
+            if not _users:
+                for target, name, listener in _LISTENERS:
+                    event.remove(target, name, listener)
+
+    return close
+
+
+def _on_orm(orm: ORMExecuteState) -> None:
+    if not _takers.get() or not orm.is_select:
+        return
+    options = orm.execution_options
+    lazy, refreshed, by_user, names, path = loading_of(orm)
+    parent = options.get(OPTION)
+    if AUTOBATCH in options:
+        did = Did.BATCH
+    elif lazy is not None:
+        did = Did.LAZY
+    elif refreshed is not None:
+        did = Did.REFRESH if by_user else Did.COLUMNS
+    elif parent is not None:
+        did = Did.EAGER
+    else:
+        did = Did.TOP if orm.is_orm_statement else Did.CORE
+    noted = Execution(did)
+    noted.number = run_number()
+    noted.session = orm.session.hash_key
+    noted.statement = orm.statement
+    noted.stack = stack_here()
+    state = lazy if lazy is not None else refreshed
+    if state is not None:
+        noted.state, noted.runid, noted.load_path, noted.names = state, state.runid, state.load_path, names
+        noted.path = path
+    elif parent is not None:
+        noted.parent, noted.path = parent, path
+        if path is not None:
+            track(getattr(path, "prop", None))
+    orm.update_execution_options(**{OPTION: noted})
+
+
+def _before(connection: Connection, cursor: Any, sql: str, parameters: Any, context: Any, many: bool) -> None:
+    if not _takers.get() or context is None:
+        return
+    noted = context.execution_options.get(OPTION)
+    if context.isinsert or context.isupdate or context.isdelete or many:
+        noted = Execution(Did.WRITE)
+        noted.stack = stack_here()
+    elif noted is None or noted.dialect:
+        noted = Execution(Did.CORE)
+        noted.stack = stack_here()
+    context.perfkit_noted = noted
+    noted.began = perf_counter()
+
+
+def _after(connection: Connection, cursor: Any, sql: str, parameters: Any, context: Any, many: bool) -> None:
+    noted = getattr(context, "perfkit_noted", None)
+    takers = _takers.get()
+    if noted is None or not takers:
+        return
+    noted.ms = (perf_counter() - noted.began) * 1000
+    context.perfkit_noted = None
+    compiled = noted.compiled = context.compiled
+    noted.sql = sql
+    noted.dialect = connection.dialect.name
+    if noted.did is not Did.WRITE:
+        noted.parameters = parameters if compiled is None else context.compiled_parameters
+        if noted.did is not Did.CORE:
+            joined = noted.joined = _joined_of(compiled)
+            if joined:
+                noted.keeps = True
+                for path in joined:
+                    track(path[-1])
+        count_rows(context, noted)
+    for take in takers:
+        take(noted)
+
+
+def _joined_of(compiled: Any) -> tuple[tuple[Any, ...], ...]:
+    if compiled is None:
+        return ()
+    found = _joined.get(compiled)
+    if found is None:
+        found = _joined[compiled] = joined_paths(compiled)
+    return found
+
+
+def _on_commit(connection: Connection) -> None:
+    _mark(Did.COMMIT)
+
+
+def _on_rollback(connection: Connection) -> None:
+    _mark(Did.ROLLBACK)
+
+
+def _mark(did: Did) -> None:
+    for take in _takers.get():
+        take(Execution(did))
+
+
+def _on_pickle(state: Any, state_dict: dict[str, Any]) -> None:
+    if is_tracked():
+        note_pickled(state)
+
+
+_LISTENERS: tuple[tuple[Any, str, Callable[..., None]], ...] = (
+    (Session, "do_orm_execute", _on_orm),
+    (Engine, "before_cursor_execute", _before),
+    (Engine, "after_cursor_execute", _after),
+    (Engine, "commit", _on_commit),
+    (Engine, "rollback", _on_rollback),
+    (Mapper, "pickle", _on_pickle),
+)

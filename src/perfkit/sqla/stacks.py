@@ -1,0 +1,68 @@
+"""What the instructions of a frame say of a statement: which attribute was touched, what is done with the result.
+
+Code objects are read, not files: source may be missing, and lines say less.
+"""
+
+from __future__ import annotations
+
+import dis
+from collections.abc import Iterator
+from functools import lru_cache
+from types import CodeType
+
+from perfkit.sqla.origin import Stack
+
+_LOADS = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
+_ENDS = frozenset({"POP_TOP", "RETURN_VALUE", "FOR_ITER", "JUMP_BACKWARD", "YIELD_VALUE_OF_GENERATOR"})
+_LOOK_AHEAD = 24  # instructions; enough for `(await session.execute(…)).unique().scalar_one()`
+
+ONE = frozenset({"one", "one_or_none", "first", "scalar", "scalar_one", "scalar_one_or_none", "get", "get_one", "fetchone"})
+"""Functions that give one object or value, at most."""
+
+_WAITS = frozenset({"sleep", "wait", "wait_for"})
+
+
+def touched_name(stack: Stack) -> str | None:
+    """The attribute that the application's line was about to read."""
+    if not stack.frames:
+        return None
+    code, instruction = stack.frames[stack.application]
+    for offset, name, argument in _instructions(code):
+        if offset == instruction:
+            return argument if name in _LOADS else None
+    return None
+
+
+def takes_one(stack: Stack) -> bool:
+    """Whether the application asks for one object: by the function it calls, or by what it does with the result."""
+    if stack.entry in ONE:
+        return True
+    if not stack.frames:
+        return False
+    code, instruction = stack.frames[stack.application]
+    return any(argument in ONE for argument in _called_next(code, instruction))
+
+
+def waits_between(stack: Stack) -> bool:
+    """Whether the code around the statement sleeps: it waits for something to change, and has to ask again."""
+    return any(_WAITS & {*code.co_names} for code, _ in stack.frames[stack.application : stack.application + 3])
+
+
+def _called_next(code: CodeType, instruction: int) -> Iterator[str]:
+    left = _LOOK_AHEAD
+    for offset, name, argument in _instructions(code):
+        if offset <= instruction:
+            continue
+        left -= 1
+        if not left or name in _ENDS:
+            return
+        if name in _LOADS and argument is not None:
+            yield argument
+
+
+@lru_cache(maxsize=512)
+def _instructions(code: CodeType) -> tuple[tuple[int, str, str | None], ...]:
+    return tuple(
+        (each.offset, each.opname, each.argval if isinstance(each.argval, str) else None)
+        for each in dis.get_instructions(code)
+    )

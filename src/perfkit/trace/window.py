@@ -1,0 +1,49 @@
+"""Collect executions for a while: of a block, a request, a test.
+
+The doors are opened with the first window and closed with the last. A window belongs to a context: tasks that are
+started inside it are seen, other threads and other tasks are not. Windows nest; each sees what runs inside it.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+from perfkit.sqla.executions import Execution, noting, open_door
+from perfkit.sqla.reading import reads, untrack
+from perfkit.trace.records import Trace
+from perfkit.trace.recorder import trace_of
+
+MAX_EXECUTIONS = 50_000  # about 50 MB; what runs after them is not looked at
+
+_open: set["Window"] = set()
+
+
+class Window:
+    """The executions of one context, from `open` to `close`."""
+
+    def __init__(self) -> None:
+        self._executions: list[Execution] = []
+        self._exits = ExitStack()
+        self._reads: frozenset[tuple[str, int | None]] | None = None
+
+    def open(self) -> None:
+        """Begin."""
+        _open.add(self)
+        self._exits.callback(open_door())
+        self._exits.enter_context(noting(self._take))
+
+    def close(self) -> None:
+        """End; what has been seen stays."""
+        self._exits.close()
+        self._reads = reads()
+        _open.discard(self)
+        if not _open:
+            untrack()
+
+    def trace(self) -> Trace:
+        """What has happened so far, as records."""
+        return trace_of(tuple(self._executions), reads() if self._reads is None else self._reads)
+
+    def _take(self, execution: Execution) -> None:
+        if len(self._executions) < MAX_EXECUTIONS:
+            self._executions.append(execution)
