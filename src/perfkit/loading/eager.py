@@ -9,19 +9,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from math import prod
 from typing import Any
 
 from sqlalchemy.orm import Mapper
 
 from perfkit.loading import fixes
 from perfkit.loading.findings import Finding, Kind
-from perfkit.loading.lazy import path_of
 from perfkit.loading.shapes import entity_of, sample_of
 from perfkit.sqla.executions import Did
 from perfkit.sqla.private import columns_of
 from perfkit.sqla.reading import ANY
-from perfkit.trace.records import Load, Path, Query, Trace
+from perfkit.trace.records import Load, Path, Query, Trace, path_of
 
 MULTIPLIED = 3  # rows for each object of the query, before it is worth a word
 
@@ -133,8 +131,8 @@ def _cartesian(root: Query) -> Iterator[Finding]:
     rows = root.kept or []
     mapper = entity_of(root)
     beside = _collections_beside(root)
-    if mapper is None or len(beside) < 2 or len(rows) <= MULTIPLIED:
-        return
+    if mapper is None or len(beside) < 2 or len(getattr(root.statement, "column_descriptions", ())) > 1:
+        return  # of several entities, every combination was asked for
     own = [place for name, place in _keys_of(root, mapper) if name == _root_name(root)]
     keys = _places_of(root, [path[-1].owner.relationships[path[-1].name].mapper for path in beside])
     if not own or len(keys) < 2:
@@ -144,10 +142,8 @@ def _cartesian(root: Query) -> Iterator[Finding]:
         for place, found in zip(keys, members[tuple(row[each] for each in own)], strict=True):
             if row[place] is not None:
                 found.add(row[place])
-    needed = sum(max(1, *map(len, each)) for each in members.values())
-    product = sum(prod(max(1, len(each)) for each in several) for several in members.values())
     grown = sum(sum(map(len, each)) for each in members.values())
-    if product <= MULTIPLIED * len(members) or product <= needed or product <= grown or len(rows) < product:
+    if len(rows) <= MULTIPLIED * len(members) or len(rows) <= grown:
         return
     options = ", ".join(f"selectinload({path[0].owner.class_.__name__}.{path[0].name})" if len(path) == 1
                         else fixes.eager(path)[len(".options(") : -1] for path in beside)  # fmt: skip
@@ -156,7 +152,7 @@ def _cartesian(root: Query) -> Iterator[Finding]:
         path=fixes.dotted(beside[0]),
         parents=len(members),
         statements=1,
-        wasted_ms=root.ms * (1 - needed / product),
+        wasted_ms=root.ms * (1 - grown / len(rows)),
         origin=None if root.stack is None else root.stack.origin,
         site=None if root.stack is None else root.stack.origin,
         sql=sample_of(root),

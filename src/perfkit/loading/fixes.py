@@ -27,9 +27,23 @@ def dotted(path: Path, root: Mapper[Any] | None = None, leaf: str = "") -> str:
     return ".".join([*names, *(step.name for step in path), *([leaf] if leaf else [])])
 
 
-def eager(path: Path, already: Collection[Path] = (), *, recursive: bool = False) -> str:
-    """`.options(selectinload(Bin.customer).selectinload(Customer.organization))`."""
-    return f".options({_chain(path, already, recursive=recursive)})"
+def eager(
+    path: Path, already: Collection[Path] = (), *, recursive: bool = False, asked: Mapper[Any] | None = None
+) -> str:
+    """`.options(selectinload(Bin.customer).selectinload(Customer.organization))`.
+
+    Where the query asked for a base of the class that has the attribute, the class's own columns come along, too.
+    """
+    chain = _chain(path, already, recursive=recursive)
+    owner = path[0].owner
+    if asked is not None and owner is not asked and owner.isa(asked) and path[0].name not in asked.relationships:
+        chain = f"selectin_polymorphic({asked.class_.__name__}, [{owner.class_.__name__}]), {chain}"
+    return f".options({chain})"
+
+
+def instead(path: Path, options: str, said: str) -> str:
+    """A statement without the option that says the contrary."""
+    return f"select({path[0].owner.class_.__name__}){options}  # in place of .options({said})"
 
 
 def undeferred(path: Path, already: Collection[Path], owner: Mapper[Any], names: Sequence[str]) -> str:

@@ -225,9 +225,9 @@ def _mark(did: Did) -> None:
         take(Execution(did))
 
 
-def _on_pickle(state: Any, state_dict: dict[str, Any]) -> None:
+def _on_pickle(instance: Any, state: dict[str, Any]) -> None:
     if is_tracked():
-        note_pickled(state)
+        note_pickled(instance)
 
 
 _LISTENERS: tuple[tuple[Any, str, Callable[..., None]], ...] = (

@@ -24,6 +24,7 @@
                         Select._compile_options           else: public names only; column loads are top queries
     count_rows          ExecutionContext.cursor_fetch_strategy, engine.cursor._DEFAULT_FETCH    else: not counted
     joined_paths        ORMCompileState.attributes        else: none; joined eager loads are not judged
+    strategies_of       Select._with_options, Load.context     else: none; a fix is written as if there were none
     columns_of          SQLCompiler._result_columns       else: none; neither are rows of them
     locks_rows          Select._for_update_arg            else: False; looped locks are taken for loops
     tell_loaded         dispatch.load, .refresh, .loaded_as_persistent    else: their listeners are not called
@@ -356,6 +357,18 @@ def joined_paths(compiled: Any) -> tuple[tuple[Any, ...], ...]:
 def locks_rows(statement: Any) -> bool:
     """Whether it says FOR UPDATE or the like, also where the dialect leaves that out."""
     return getattr(statement, "_for_update_arg", None) is not None
+
+
+def strategies_of(statement: Any) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """The loader options of a statement: for each path, mapper and attribute in turn, what they say of it."""
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for option in getattr(statement, "_with_options", ()):
+        for element in getattr(option, "context", ()):
+            path, strategy = getattr(element, "path", None), getattr(element, "strategy", None)
+            if path is not None and strategy:
+                parts = path.path[: len(path.path) // 2 * 2]
+                found[tuple(parts)] = dict(strategy)
+    return found
 
 
 def columns_of(compiled: Any) -> list[tuple[str, Any] | None]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy.orm import InstrumentedAttribute, RelationshipProperty
+from sqlalchemy.orm.attributes import instance_state
 
 _tracked: dict[RelationshipProperty[Any], list[InstrumentedAttribute[Any]]] = {}
 _read: set[tuple[str, int | None]] = set()
@@ -62,9 +63,9 @@ def untrack() -> None:
     _read.clear()
 
 
-def note_pickled(state: Any) -> None:
+def note_pickled(instance: Any) -> None:
     """What is pickled is used, whatever of it is read afterwards."""
-    _read.add((ANY, state.runid))
+    _read.add((ANY, instance_state(instance).runid))
 
 
 def reads() -> frozenset[tuple[str, int | None]]:

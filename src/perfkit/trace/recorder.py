@@ -14,7 +14,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from perfkit.sqla.executions import Did, Execution
-from perfkit.trace.records import Load, Path, Query, Step, Trace
+from perfkit.trace.records import Load, Path, Query, Step, Trace, path_of
 
 
 def trace_of(executions: Sequence[Execution], reads: frozenset[tuple[str, int | None]]) -> Trace:
@@ -94,13 +94,13 @@ class _Recorder:
                 return self._loaded_by(execution)
             case Did.EAGER | Did.BATCH if execution.parent is not None:
                 parents = self._source(execution.parent)
-                return parents._replace(path=_joined(parents.path, _steps(execution.path)))
+                return parents._replace(path=_joined(parents.path, _path(execution.path)))
             case _:
                 return _Source(("query", id(execution)), execution, ())
 
     def _loaded_by(self, execution: Execution) -> _Source:
         """Where the object is from whose attribute this loads."""
-        path = _steps(execution.load_path)
+        path = _path(execution.load_path)
         if execution.runid is None:
             return _Source(("new", execution.session), None, path)
         before = self._before(execution.session, execution.runid)
@@ -136,14 +136,8 @@ def _query(execution: Execution, order: int) -> Query:
     )
 
 
-def _steps(path: Any) -> Path:
-    """The relationships of SQLAlchemy's path, which has a mapper or an alias before each of them."""
-    parts = () if path is None else path.path
-    return tuple(
-        Step(owner.mapper, prop.key)
-        for owner, prop in zip(parts[::2], parts[1::2], strict=False)
-        if hasattr(owner, "mapper") and hasattr(prop, "key")
-    )
+def _path(registry: Any) -> Path:
+    return () if registry is None else path_of(registry.path)
 
 
 def _joined(outer: Path, inner: Path) -> Path:

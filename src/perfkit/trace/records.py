@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +50,15 @@ class Step:
 
 
 Path = tuple[Step, ...]
+
+
+def path_of(parts: Sequence[Any]) -> Path:
+    """SQLAlchemy's own form of a path, mapper or alias and attribute in turn, as steps."""
+    return tuple(
+        Step(owner.mapper, prop.key)
+        for owner, prop in zip(parts[::2], parts[1::2], strict=False)
+        if hasattr(owner, "mapper") and hasattr(prop, "key")
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
