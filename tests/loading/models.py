@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, ForeignKey, ForeignKeyConstraint, Table, func, select
+from sqlalchemy import Column, ForeignKey, ForeignKeyConstraint, Table, func, insert, select
 from sqlalchemy.ext.associationproxy import AssociationProxy, association_proxy
 from sqlalchemy.ext.asyncio import AsyncAttrs
 from sqlalchemy.ext.hybrid import hybrid_property
@@ -25,7 +25,7 @@ class Base(AsyncAttrs, DeclarativeBase):
 bin_routes = Table(
     "bin_routes",
     Base.metadata,
-    Column("bin_id", ForeignKey("bins.id"), primary_key=True),
+    Column("bin_id", ForeignKey("bins.id", ondelete="CASCADE"), primary_key=True),
     Column("route_id", ForeignKey("routes.id"), primary_key=True),
 )
 
@@ -45,7 +45,7 @@ class Customer(Base):
     organization: Mapped[Organization | None] = relationship(back_populates="customers")
     bins: Mapped[list[Bin]] = relationship(back_populates="customer", order_by="Bin.id", cascade="all, delete-orphan")
     contracts: Mapped[list[Contract]] = relationship(back_populates="customer", cascade="all, delete-orphan")
-    profile: Mapped[Profile | None] = relationship(back_populates="customer")
+    profile: Mapped[Profile | None] = relationship(back_populates="customer", cascade="all, delete-orphan")
 
     @property
     def organization_name(self) -> str:
@@ -81,8 +81,8 @@ class Bin(Base):
     customer_id: Mapped[int | None] = mapped_column(ForeignKey("customers.id"))
     customer: Mapped[Customer | None] = relationship(back_populates="bins")
     routes: Mapped[list[Route]] = relationship(secondary=bin_routes, back_populates="bins")
-    readings: WriteOnlyMapped[Reading] = relationship()
-    alarms: DynamicMapped[Alarm] = relationship()
+    readings: WriteOnlyMapped[Reading] = relationship(passive_deletes=True)
+    alarms: DynamicMapped[Alarm] = relationship(passive_deletes=True)
     route_names: AssociationProxy[list[str]] = association_proxy("routes", "name")
 
     @hybrid_property
@@ -109,14 +109,14 @@ class Reading(Base):
     __tablename__ = "readings"
     id: Mapped[int] = mapped_column(primary_key=True)
     value: Mapped[int]
-    bin_id: Mapped[int] = mapped_column(ForeignKey("bins.id"))
+    bin_id: Mapped[int] = mapped_column(ForeignKey("bins.id", ondelete="CASCADE"))
 
 
 class Alarm(Base):
     __tablename__ = "alarms"
     id: Mapped[int] = mapped_column(primary_key=True)
     text: Mapped[str]
-    bin_id: Mapped[int] = mapped_column(ForeignKey("bins.id"))
+    bin_id: Mapped[int] = mapped_column(ForeignKey("bins.id", ondelete="CASCADE"))
 
 
 class Setting(Base):
@@ -129,7 +129,7 @@ class Job(Base):
     __tablename__ = "jobs"
     id: Mapped[int] = mapped_column(primary_key=True)
     status: Mapped[str] = mapped_column(default="new")
-    customer_id: Mapped[int | None] = mapped_column(ForeignKey("customers.id"))
+    customer_id: Mapped[int | None] = mapped_column(ForeignKey("customers.id", ondelete="SET NULL"))
     made: Mapped[str] = mapped_column(server_default="today")
 
 
@@ -206,11 +206,21 @@ class Gate(Base):
     __table_args__ = (ForeignKeyConstraint(["city", "number"], ["depots.city", "depots.number"]),)
 
 
-def rows() -> list[Base]:
+def fill(session: Session) -> None:
+    """The rows, in an order that foreign keys allow."""
+    found = _rows()
+    for table in Base.metadata.sorted_tables:
+        session.add_all(row for row in found if row.__table__ is table)
+        session.flush()
+    session.execute(insert(bin_routes), [{"bin_id": n, "route_id": 1 + n % 3} for n in range(1, 13)])
+    session.commit()
+
+
+def _rows() -> list[Base]:
     """Three organizations with two customers each; two bins, three contracts and a profile for each customer."""
-    routes = [Route(id=number, name=f"r{number}") for number in range(1, 4)]
-    found: list[Base] = [Setting(key="currency", value="EUR"), *routes]
+    found: list[Base] = [Setting(key="currency", value="EUR")]
     for number in range(1, 4):
+        found.append(Route(id=number, name=f"r{number}"))
         found.append(Organization(id=number, name=f"o{number}"))
         found.append(Depot(city="Turku", number=number))
         found += [Dock(id=number * 2 + k, city="Turku", number=number) for k in range(2)]
@@ -226,7 +236,7 @@ def rows() -> list[Base]:
         found.append(Job(id=number, customer_id=number))
     for number in range(1, 13):
         owner = (number + 1) // 2
-        found.append(Bin(id=number, name=f"b{number}", customer_id=owner, routes=[routes[number % 3]]))
+        found.append(Bin(id=number, name=f"b{number}", customer_id=owner))
         found += [Reading(id=number * 10 + k, value=k, bin_id=number) for k in range(2)]
         found.append(Alarm(id=number, text="full", bin_id=number))
     found.append(Node(id=1, name="root"))

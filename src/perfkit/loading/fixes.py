@@ -96,7 +96,7 @@ def counted(expression: str, columns: Sequence[Column[Any] | str], *, by_class: 
 
 def text_in_one_go(sql: str, column: str, *, grouped: bool) -> str:
     """The text itself, with a list in place of one value."""
-    return f'text({with_list(sql, column, grouped=grouped)!r}).bindparams(bindparam("ids", expanding=True))'
+    return f'text({with_list(sql, column, grouped=grouped)!r}).bindparams(bindparam("ids", ids, expanding=True))'
 
 
 def cached(function: str, table: str) -> str:

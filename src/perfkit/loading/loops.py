@@ -127,7 +127,7 @@ def _is_unit_of_work(queries: Sequence[Query], trace: Trace) -> bool:
 
 def _loop(queries: Sequence[Query], values: Sequence[dict[str, Given]], varying: Sequence[str]) -> Finding:
     first = queries[0]
-    mapper = entity_of(first) if first.did is Did.TOP else None
+    mapper = entity_of(first)
     counts = is_aggregate(text_of(first))
     columns = list(dict.fromkeys(each.column for each in _only(values[0], varying)))
     if counts:
@@ -152,7 +152,7 @@ def _fix(query: Query, columns: Sequence[Column[Any] | str], *, counts: bool) ->
     if query.compiled is None or not names or len(names) < len(columns):
         column = next((each for each in columns if isinstance(each, str)), "") or "id"
         return fixes.text_in_one_go(text_of(query), column, grouped=counts)
-    by_class = query.did is Did.TOP
+    by_class = entity_of(query) is not None
     if counts:
         return fixes.counted(_aggregate(query, by_class=by_class), names, by_class=by_class)
     return fixes.in_one_go(_selected(query, names, by_class=by_class), names, by_class=by_class)
@@ -161,20 +161,25 @@ def _fix(query: Query, columns: Sequence[Column[Any] | str], *, counts: bool) ->
 def _selected(query: Query, columns: Sequence[Column[Any]], *, by_class: bool) -> str:
     """What is selected, with the columns by which the answers are told apart."""
     keys = [fixes.column_name(each, by_class=by_class) for each in columns]
-    described = getattr(query.statement if by_class else query.compiled.statement, "column_descriptions", [])
+    described = getattr(_asked(query), "column_descriptions", [])
     if not by_class:
         whole = _whole_table(query)
-        return whole or ", ".join(dict.fromkeys([*keys, *(_described(each, by_class=False) for each in described)]))
-    entities = [each for each in described if each["expr"] is each["entity"] and each["entity"] is not None]
+        return whole or ", ".join(dict.fromkeys([*keys, *filter(None, (_described(each, by_class=False) for each in described))]))
+    entities = [each for each in described if each.get("entity") is not None and each["expr"] is each["entity"]]
     if entities:
         return str(entities[0]["entity"].__name__)
     names = [_described(each, by_class=True) for each in described]
     return ", ".join(dict.fromkeys([*keys, *(name for name in names if name)])) or keys[0]
 
 
+def _asked(query: Query) -> Any:
+    """The statement as the application wrote it."""
+    return query.compiled.statement if query.statement is None else query.statement
+
+
 def _described(described: dict[str, Any], *, by_class: bool) -> str:
     expression = described["expr"]
-    if by_class and described["entity"] is not None:
+    if by_class and described.get("entity") is not None:
         key = getattr(expression, "key", None)
         return f"{described['entity'].__name__}.{key}" if key else ""
     column = expression if isinstance(expression, Column) else None
@@ -190,8 +195,7 @@ def _whole_table(query: Query) -> str:
 
 def _aggregate(query: Query, *, by_class: bool) -> str:
     """`func.count()`, or the sum, least or greatest that was asked for."""
-    statement: Any = query.statement if by_class else query.compiled.statement
-    for each in getattr(statement, "column_descriptions", []):
+    for each in getattr(_asked(query), "column_descriptions", []):
         expression = getattr(each["expr"], "element", each["expr"])
         name = getattr(expression, "name", None)
         if name in ("sum", "min", "max", "avg"):
@@ -214,7 +218,7 @@ def _duplicates(queries: Sequence[Query], trace: Trace) -> Iterator[Finding]:
         longest = max(longest, alike, key=len) if len(alike) < len(longest) else list(alike)
     if len(longest) < MIN_DUPLICATES:
         return
-    mapper = entity_of(first) if first.did is Did.TOP else None
+    mapper = entity_of(first)
     path = mapper.class_.__name__ if mapper is not None else table_of(first)
     origin = first.stack.origin
     fix = fixes.cached(origin.function if origin is not None else "", path)

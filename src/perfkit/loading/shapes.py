@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy.orm import Mapper
 
 from perfkit.sqla.binds import Given, given_to, mapper_of
-from perfkit.sqla.private import locks_rows
+from perfkit.sqla.executions import Did
+from perfkit.sqla.private import locks_rows, mapper_annotated
 from perfkit.sqla.wording import Role, first_table, is_plain_read, wording_of
 from perfkit.trace.records import Query
 
@@ -46,12 +47,14 @@ def table_of(query: Query) -> str:
 
 
 def entity_of(query: Query) -> Mapper[Any] | None:
-    """The mapped class that a query of a Session asks for, or counts."""
+    """The mapped class that a query asks for, counts, or names in its conditions; None of one that names tables."""
     for each in getattr(query.statement, "column_descriptions", ()):
         mapper: Mapper[Any] | None = getattr(each.get("entity"), "__mapper__", None)
         if mapper is not None:
             return mapper
-    return next((found for table in _tables(query) if (found := mapper_of(table)) is not None), None)
+    if query.did is Did.TOP:
+        return next((found for table in _tables(query) if (found := mapper_of(table)) is not None), None)
+    return next((found for each in given(query).values() if (found := mapper_annotated(each.column))), None)
 
 
 def _tables(query: Query) -> list[Any]:

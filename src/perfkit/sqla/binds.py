@@ -29,7 +29,7 @@ class Bind(NamedTuple):
     """What a bind of a compiled statement is for. `column` is the one it is compared with, if it is one's."""
 
     role: Role
-    column: Column[Any] | None
+    column: Any
 
 
 _RANGES = frozenset(
@@ -44,17 +44,14 @@ _seen: WeakKeyDictionary[Any, dict[str, Bind]] = WeakKeyDictionary()
 def given_to(compiled: Any, parameters: Any, sql: str) -> dict[str, Given]:
     """The values of one execution by a name or place that executions of the same statement share."""
     if compiled is None:
-        return dict(_given_in_text(sql, parameters))
+        return _in_text(wording_of(sql).values, parameters)
     binds = _seen.get(compiled)
     if binds is None:
         binds = _seen[compiled] = _binds_of(compiled)
     values: Mapping[str, Any] = parameters[0] if parameters else {}
-    found = {name: Given(bind.role, bind.column if bind.column is not None else "", _value(values, name))
-             for name, bind in binds.items()}  # fmt: skip
-    for place, each in enumerate(wording_of(compiled.string).values):
-        if each.literal is not None:
-            found[f"literal {place}"] = Given(each.role, each.column, each.literal)
-    return found
+    found = {name: Given(bind.role, "" if bind.column is None else bind.column, _value(values, name)) for name, bind in binds.items()}
+    literals = [each for each in wording_of(compiled.string).values if each.literal is not None]
+    return found | _in_text(literals, None)
 
 
 def _value(values: Mapping[str, Any], name: str) -> Any:
@@ -95,7 +92,7 @@ def _binds_of(compiled: Any) -> dict[str, Bind]:
         for each in wording_of(compiled.string).values:
             name = each.name if each.place is None else placed[each.place] if each.place < len(placed) else None
             if name in found and found[name].role is Role.OTHER:
-                found[name] = Bind(each.role, None)
+                found[name] = Bind(each.role, each.column)
     return found
 
 
@@ -123,17 +120,16 @@ def _column_in(element: Any) -> Column[Any] | None:
     return next((each for each in iterate(element) if isinstance(each, Column)), None)
 
 
-def _given_in_text(sql: str, parameters: Any) -> Iterator[tuple[str, Given]]:
+def _in_text(values: Sequence[Value], parameters: Any) -> dict[str, Given]:
     """Lists count as one value, however long they are."""
-    values = groupby(wording_of(sql).values, key=lambda each: (each.role is Role.MEMBER, each.column))
-    number = 0
-    for (is_list, column), several in values:
+    found: dict[str, Given] = {}
+    for (is_list, column), several in groupby(values, key=lambda each: (each.role is Role.MEMBER, each.column)):
         read = [(each.role, _comparable(_value_in_text(each, parameters))) for each in several]
         if is_list:
             read = [(Role.MEMBER, tuple(value for _, value in read))]
         for role, value in read:
-            yield str(number), Given(role, column, value)
-            number += 1
+            found[f"value {len(found)}"] = Given(role, column, value)
+    return found
 
 
 def _value_in_text(each: Value, parameters: Any) -> Any:

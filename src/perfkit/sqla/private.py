@@ -25,6 +25,7 @@
     count_rows          ExecutionContext.cursor_fetch_strategy, engine.cursor._DEFAULT_FETCH    else: not counted
     joined_paths        ORMCompileState.attributes        else: none; joined eager loads are not judged
     strategies_of       Select._with_options, Load.context     else: none; a fix is written as if there were none
+    mapper_annotated    ClauseElement._annotations        else: None; such a column is taken for its table's
     columns_of          SQLCompiler._result_columns       else: none; neither are rows of them
     locks_rows          Select._for_update_arg            else: False; looped locks are taken for loops
     tell_loaded         dispatch.load, .refresh, .loaded_as_persistent    else: their listeners are not called
@@ -368,6 +369,12 @@ def strategies_of(statement: Any) -> dict[tuple[Any, ...], dict[str, Any]]:
             if path is not None and strategy:
                 parts = path.path[: len(path.path) // 2 * 2]
                 found[tuple(parts)] = dict(strategy)
+    return found
+
+
+def mapper_annotated(column: Any) -> Mapper[Any] | None:
+    """The class by whose attribute a column was written into a statement: `Bin.id`, not `bins.c.id`."""
+    found: Mapper[Any] | None = getattr(getattr(column, "_annotations", {}).get("parententity"), "mapper", None)
     return found
 
 

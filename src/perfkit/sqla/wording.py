@@ -205,6 +205,10 @@ def with_list(sql: str, column: str, *, name: str = "ids", grouped: bool = False
             operator = text
         parts.append(text)
     whole = "".join(parts).strip().rstrip(";")
+    listed = re.search(rf'([\w."`\[\]]*\b{re.escape(column)}["`\]]?)\s+IN\s*\([^()]*\)', whole, re.IGNORECASE)
+    if listed is not None:
+        qualified = listed[1]
+        whole = f"{whole[: listed.start()]}{qualified} IN :{name}{whole[listed.end() :]}"
     if grouped:
         whole = re.sub(r"^([\s(]*SELECT\s+)", rf"\g<1>{qualified}, ", whole, count=1, flags=re.IGNORECASE)
         whole += f" GROUP BY {qualified}"

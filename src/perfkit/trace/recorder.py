@@ -93,8 +93,7 @@ class _Recorder:
             case Did.COLUMNS:
                 return self._loaded_by(execution)
             case Did.EAGER | Did.BATCH if execution.parent is not None:
-                parents = self._source(execution.parent)
-                return parents._replace(path=_joined(parents.path, _path(execution.path)))
+                return self._along(execution.parent, execution.path)
             case _:
                 return _Source(("query", id(execution)), execution, ())
 
@@ -106,9 +105,17 @@ class _Recorder:
         before = self._before(execution.session, execution.runid)
         if before is None or before is execution:
             return _Source(("run", execution.session, execution.runid), None, path)
-        source = self._source(before)
-        is_same = before.did is Did.COLUMNS and before.state is execution.state
-        return source if is_same else source._replace(path=path)
+        if before.did is Did.COLUMNS and before.state is execution.state:
+            return self._source(before)
+        return self._along(before, execution.load_path)
+
+    def _along(self, before: Execution, registry: Any) -> _Source:
+        """What is loaded along a path of SQLAlchemy's, which begins where the query before began its own."""
+        source, path = self._source(before), _path(registry)
+        begun = _path(before.path) if before.did in (Did.LAZY, Did.EAGER, Did.BATCH) else ()
+        if path[: len(begun)] == begun:
+            return source._replace(path=(*source.path, *path[len(begun) :]))
+        return source._replace(path=path)
 
     def _before(self, session: int, run: int) -> Execution | None:
         numbers, executions = self._runs.get(session, ([], []))
@@ -139,7 +146,3 @@ def _query(execution: Execution, order: int) -> Query:
 def _path(registry: Any) -> Path:
     return () if registry is None else path_of(registry.path)
 
-
-def _joined(outer: Path, inner: Path) -> Path:
-    """`inner` is written from the root on, or from where `outer` ends."""
-    return inner if inner[: len(outer)] == outer else outer + inner
