@@ -9,11 +9,11 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
 from perfkit.loading import Finding, detect
-from tests.loading import cases_async, cases_columns, cases_lazy, cases_loops, cases_quiet
+from tests.loading import cases_async, cases_columns, cases_lazy, cases_loops, cases_more, cases_quiet
 from tests.loading.cases import NAMES, Case, Fix, Paste
 from tests.loading.models import Base, fill
 
-CASES = [*cases_lazy.CASES, *cases_columns.CASES, *cases_loops.CASES, *cases_quiet.CASES]
+CASES = [*cases_lazy.CASES, *cases_columns.CASES, *cases_loops.CASES, *cases_quiet.CASES, *cases_more.CASES]
 AWAITED = cases_async.CASES
 ON_POSTGRESQL = [case for case in CASES if case.name not in ("pragmas", "the_catalog_by_hand", "sql_for_the_driver",
                                                             "pages_for_the_driver", "raw_cursors", "a_statement_that_fails")]  # fmt: skip

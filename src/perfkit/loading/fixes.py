@@ -51,7 +51,7 @@ def undeferred(path: Path, already: Collection[Path], owner: Mapper[Any], names:
     columns = [f"undefer({owner.class_.__name__}.{name})" for name in names]
     if not path:
         return f".options({', '.join(columns)})"
-    chain = _chain(path, already)
+    chain = _chain(path, already, goes_on=True)
     return f".options({', '.join(f'{chain}.{column}' for column in columns)})"
 
 
@@ -60,14 +60,14 @@ def with_subclass(path: Path, already: Collection[Path], base: Mapper[Any], sub:
     names = f"{base.class_.__name__}, [{sub.class_.__name__}]"
     if not path:
         return f".options(selectin_polymorphic({names}))"
-    return f".options({_chain(path, already)}.selectin_polymorphic([{sub.class_.__name__}]))"
+    return f".options({_chain(path, already, goes_on=True)}.selectin_polymorphic([{sub.class_.__name__}]))"
 
 
-def _chain(path: Path, already: Collection[Path], *, recursive: bool = False) -> str:
+def _chain(path: Path, already: Collection[Path], *, recursive: bool = False, goes_on: bool = False) -> str:
     parts: list[str] = []
     for place, step in enumerate(path):
         ahead = path[place + 1] if place + 1 < len(path) else None
-        name = "defaultload" if path[: place + 1] in already and ahead is not None else "selectinload"
+        name = "defaultload" if path[: place + 1] in already and (goes_on or ahead is not None) else "selectinload"
         depth = ", recursion_depth=-1" if recursive and ahead is None else ""
         parts.append(f"{name}({step.owner.class_.__name__}.{step.name}{_narrowed(step, ahead)}{depth})")
     return ".".join(parts)

@@ -80,13 +80,13 @@ def _put_together(loads: Iterable[Load], min_parents: int) -> Iterator[_Loads]:
 
 
 def _place_of(load: Load) -> Hashable:
-    """Equal for loads whose parents' queries come from one line."""
+    """Equal for loads whose parents' queries come from one line, whoever called the function that it is in."""
     if load.root is None:
         stack = load.query.stack
         is_new = isinstance(load.group, tuple) and load.group[0] == "new"
         return (load.group, stack.collapsed) if is_new and stack is not None else load.group
     stack = load.root.stack
-    return (shape_of(load.root), None if stack is None else stack.collapsed)
+    return (shape_of(load.root), None if stack is None else stack.innermost)
 
 
 def _is_many(loads: _Loads, min_parents: int) -> bool:
@@ -98,7 +98,8 @@ def _is_many(loads: _Loads, min_parents: int) -> bool:
         stack = load.query.stack
         inside[load.group, load.path].add(load.parent)
         if load.root is not None and stack is not None:
-            along[stack.collapsed, load.path].add((load.parent, id(load.root)))
+            outer = None if load.root.stack is None else load.root.stack.collapsed
+            along[outer, stack.collapsed, load.path].add((load.parent, id(load.root)))
     if max(map(len, inside.values())) >= min_parents:
         return True
     return any(len({parent for parent, _ in each}) >= min_parents for each in along.values())

@@ -38,7 +38,8 @@ def given(query: Query) -> dict[str, Given]:
 
 def is_read(query: Query) -> bool:
     """Whether it reads tables of the application, and locks nothing."""
-    return is_plain_read(text_of(query)) and not locks_rows(getattr(query.compiled, "statement", None))
+    text = text_of(query)
+    return is_plain_read(text) and first_table(text) != "" and not locks_rows(getattr(query.compiled, "statement", None))
 
 
 def table_of(query: Query) -> str:
@@ -58,12 +59,11 @@ def entity_of(query: Query) -> Mapper[Any] | None:
 
 
 def _tables(query: Query) -> list[Any]:
+    """The tables it may be about: that after its FROM, and those of its conditions."""
     name = first_table(text_of(query))
-    return [
-        each.column.table
-        for each in given(query).values()
-        if not isinstance(each.column, str) and getattr(each.column.table, "name", None) == name
-    ] or [each.column.table for each in given(query).values() if not isinstance(each.column, str)]
+    asked = [each.column.table for each in given(query).values() if not isinstance(each.column, str)]
+    known = [each.metadata.tables.get(name) for each in asked if hasattr(each, "metadata")]
+    return [*(each for each in known if each is not None), *asked]
 
 
 def is_select_by_key(query: Query) -> str | None:

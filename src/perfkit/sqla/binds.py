@@ -54,6 +54,11 @@ def given_to(compiled: Any, parameters: Any, sql: str) -> dict[str, Given]:
     return found | _in_text(literals, None)
 
 
+def _of_value(role: Role, value: Any) -> Role:
+    """`= ANY(array)` is a list."""
+    return Role.MEMBER if role is Role.EQUAL and isinstance(value, tuple) else role
+
+
 def _value(values: Mapping[str, Any], name: str) -> Any:
     if name in values:
         return _comparable(values[name])

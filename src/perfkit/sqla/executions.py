@@ -135,7 +135,11 @@ def open_door() -> Callable[[], None]:
 
 
 def _on_orm(orm: ORMExecuteState) -> None:
-    if not _takers.get() or not orm.is_select:
+    if not _takers.get():
+        return
+    if not orm.is_select:
+        if orm.is_insert or orm.is_update or orm.is_delete:
+            _note_write(orm)
         return
     options = orm.execution_options
     lazy, refreshed, by_user, names, path = loading_of(orm)
@@ -166,15 +170,24 @@ def _on_orm(orm: ORMExecuteState) -> None:
     orm.update_execution_options(**{OPTION: noted})
 
 
+def _note_write(orm: ORMExecuteState) -> None:
+    """INSERT … RETURNING and the like load objects, too."""
+    noted = Execution(Did.WRITE)
+    noted.number = run_number()
+    noted.session = orm.session.hash_key
+    noted.statement = orm.statement
+    noted.stack = stack_here(3)
+    orm.update_execution_options(**{OPTION: noted})
+
+
 def _before(connection: Connection, cursor: Any, sql: str, parameters: Any, context: Any, many: bool) -> None:
     if not _takers.get() or context is None:
         return
     noted = context.execution_options.get(OPTION)
-    if context.isinsert or context.isupdate or context.isdelete or many:
-        noted = Execution(Did.WRITE)
-        noted.stack = stack_here()
-    elif noted is None or noted.dialect:
-        noted = Execution(Did.CORE)
+    if noted is None or noted.dialect:
+        is_write = context.isinsert or context.isupdate or context.isdelete or many
+        noted = Execution(Did.WRITE if is_write else Did.CORE)
+        noted.session = -id(connection.engine)
         noted.stack = stack_here()
     context.perfkit_noted = noted
     noted.began = perf_counter()

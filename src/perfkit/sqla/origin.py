@@ -28,7 +28,8 @@ _SQLALCHEMY = str(Path(sqlalchemy.__file__).parent) + os.sep
 _STANDARD = tuple(sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib"))
 _INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
 _OUTERMOST = (f"{os.sep}_pytest{os.sep}", f"{os.sep}pluggy{os.sep}")
-_FLUSHES = os.path.join(_SQLALCHEMY, "orm", "unitofwork.py")  # noqa: PTH118 - a name to compare with
+_FLUSHES = frozenset(str(Path(_SQLALCHEMY) / "orm" / f"{name}.py") for name in ("unitofwork", "bulk_persistence"))
+_GENERATED = frozenset({"__init__", "__repr__", "__eq__", "__hash__"})  # by dataclasses, in the name of the application
 
 _APPLICATION, _LIBRARY, _SKIPPED, _OF_SQLALCHEMY, _FLUSH, _END, _ASK = range(7)
 
@@ -69,9 +70,12 @@ class Stack:
         return Origin(code.co_filename, _line_of(code, instruction), code.co_qualname)
 
     @property
-    def code(self) -> CodeType | None:
-        """The code of `origin`."""
-        return self.frames[self.application][0] if self.frames else None
+    def innermost(self) -> tuple[int, int] | None:
+        """What tells the line of `origin` from others."""
+        if not self.frames:
+            return None
+        code, instruction = self.frames[self.application]
+        return id(code), instruction
 
 
 _kinds: dict[str, int] = {}
@@ -149,13 +153,15 @@ def _kind_of(frame: FrameType) -> int:
     if kind != _ASK:
         return kind
     module = str(frame.f_globals.get("__name__", ""))  # generated code: SQLAlchemy's decorators, dataclasses
-    return _SKIPPED if module.partition(".")[0] in ("sqlalchemy", "perfkit", "importlib") else _APPLICATION
+    if module.partition(".")[0] in ("sqlalchemy", "perfkit", "importlib"):
+        return _SKIPPED
+    return _LIBRARY if frame.f_code.co_name in _GENERATED else _APPLICATION
 
 
 def _kind_of_file(name: str) -> int:
     if name.startswith("<"):
         return _SKIPPED if name.startswith("<frozen") else _ASK
-    if name == _FLUSHES:
+    if name in _FLUSHES:
         return _FLUSH
     if name.startswith(_SQLALCHEMY):
         return _OF_SQLALCHEMY
