@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -55,7 +56,23 @@ def findings_in(seen: Trace, min_parents: int = 2) -> list[Finding]:
         *loop_findings(seen, min_parents),
         *eager_findings(seen, min_parents),
     ]
-    return sorted(found, key=lambda each: each.wasted_ms, reverse=True)
+    return sorted(_merged(found), key=lambda each: each.wasted_ms, reverse=True)
+
+
+def _merged(found: Iterable[Finding]) -> list[Finding]:
+    """One finding for each line, whoever called the function it is in."""
+    lines: dict[Hashable, Finding] = {}
+    for each in found:
+        key = (each.kind, each.path, each.site, each.sql, each.fix)
+        if (other := lines.get(key)) is not None:
+            each = replace(
+                other,
+                parents=other.parents + each.parents,
+                statements=other.statements + each.statements,
+                wasted_ms=other.wasted_ms + each.wasted_ms,
+            )
+        lines[key] = each
+    return list(lines.values())
 
 
 class detect:  # noqa: N801 - used as a function is

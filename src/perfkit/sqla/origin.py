@@ -21,7 +21,7 @@ import sqlalchemy
 
 from perfkit.sqla.private import frame_outside_greenlet
 
-MAX_FRAMES = 200  # of all kinds; what is further out does not tell two statements apart any more
+_FRAMES = range(200)  # of all kinds; what is further out does not tell two statements apart any more
 
 _PERFKIT = str(Path(__file__).parents[1]) + os.sep
 _SQLALCHEMY = str(Path(sqlalchemy.__file__).parent) + os.sep
@@ -83,32 +83,36 @@ _stacks: dict[tuple[Any, ...], Stack] = {}
 
 
 def stack_here(depth: int = 2) -> Stack:
-    """The stack of the statement that is about to run; `depth` is how many frames up to begin."""
+    """The stack of the statement that is about to run; `depth` is how many frames up to begin.
+
+    0.1 µs for a frame: numbers and names only, since this runs for every statement.
+    """
     frame: FrameType | None = sys._getframe(depth)  # noqa: SLF001 - the documented way to walk cheaply
-    key: list[Any] = [0, None]
-    kinds, left = _kinds, MAX_FRAMES
+    known = _kinds.get
+    key: list[int] = [0, 0]
+    add = key.append
     entry: CodeType | None = None
-    while frame is not None and left:
-        left -= 1
+    has_hopped = False
+    for _ in _FRAMES:
+        if frame is None:
+            if has_hopped or (frame := frame_outside_greenlet()) is None:
+                break
+            has_hopped = True
         code = frame.f_code
-        kind = kinds.get(code.co_filename)
-        if kind is None or kind is _ASK:
+        kind = known(code.co_filename)
+        if kind is None or kind == _ASK:
             kind = _kind_of(frame)
         if kind <= _LIBRARY:
-            key.append(id(code))
-            key.append(frame.f_lasti)
-        elif kind is _OF_SQLALCHEMY:
+            add(id(code))
+            add(frame.f_lasti)
+        elif kind == _OF_SQLALCHEMY:
             if len(key) == 2:
                 entry = code
-        elif kind is _FLUSH:
+        elif kind == _FLUSH:
             key[0] = 1
-        elif kind is _END:
+        elif kind == _END:
             break
-        outer = frame.f_back
-        frame = frame_outside_greenlet() if outer is None and left > 0 and not key[0] & 2 else outer
-        if outer is None:
-            key[0] |= 2
-    key[0] &= 1
+        frame = frame.f_back
     key[1] = id(entry)
     found = _stacks.get(tuple(key))
     return found if found is not None else _remember(tuple(key), sys._getframe(depth), entry)  # noqa: SLF001
@@ -117,20 +121,19 @@ def stack_here(depth: int = 2) -> Stack:
 def _remember(key: tuple[Any, ...], frame: FrameType | None, entry: CodeType | None) -> Stack:
     frames: list[tuple[CodeType, int]] = []
     kinds: list[int] = []
-    hopped = False
-    for _ in range(MAX_FRAMES):
+    has_hopped = False
+    for _ in _FRAMES:
         if frame is None:
-            break
+            if has_hopped or (frame := frame_outside_greenlet()) is None:
+                break
+            has_hopped = True
         kind = _kind_of(frame)
         if kind <= _LIBRARY:
             frames.append((frame.f_code, frame.f_lasti))
             kinds.append(kind)
         elif kind == _END:
             break
-        outer = frame.f_back
-        if outer is None and not hopped:
-            outer, hopped = frame_outside_greenlet(), True
-        frame = outer
+        frame = frame.f_back
     own = next((place for place, kind in enumerate(kinds) if kind == _APPLICATION), 0)
     made = Stack(
         frames=tuple(frames),
