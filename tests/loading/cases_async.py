@@ -46,7 +46,8 @@ async def get_awaited_in_a_loop(session, fix):
 async def scalar_one_awaited_in_a_loop(session, fix):
     found = []
     for number in IDS:
-        found.append((await session.execute(select(Customer).where(Customer.id == number))).scalar_one().id)
+        result = await session.execute(select(Customer).where(Customer.id == number))
+        found.append(result.scalar_one().id)
     return IDS, found
 
 

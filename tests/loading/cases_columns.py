@@ -1,4 +1,4 @@
-"""Programs whose columns are loaded for one object at a time, and programs that load eagerly for nothing or too much."""
+"""Programs whose columns are loaded one object at a time, and programs that load eagerly for nothing or too much."""
 
 from __future__ import annotations
 
@@ -229,7 +229,9 @@ def an_eager_load_read_after_a_refresh(session, fix):
 
 @quiet
 def two_small_joined_collections(session, fix):
-    statement = select(Customer).where(Customer.id == 1).options(joinedload(Customer.bins), joinedload(Customer.profile))
+    statement = (
+        select(Customer).where(Customer.id == 1).options(joinedload(Customer.bins), joinedload(Customer.profile))
+    )
     return [(len(each.bins), each.profile) for each in session.scalars(statement).unique()]
 
 

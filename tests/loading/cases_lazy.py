@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 from contextlib import contextmanager
 from operator import attrgetter
 from string import Template
@@ -11,7 +10,12 @@ from types import SimpleNamespace
 
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import select
-from sqlalchemy.orm import Session, aliased, contains_eager, joinedload, lazyload, selectinload, subqueryload, with_polymorphic
+from sqlalchemy.orm import (
+    contains_eager,
+    joinedload,
+    selectinload,
+    subqueryload,
+)
 
 from perfkit.loading import Kind
 from tests.loading.cases import registry

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from functools import lru_cache
 
 from sqlalchemy import exists, func, select, text
-from sqlalchemy.orm import Session, aliased, joinedload, selectinload
+from sqlalchemy.orm import Session, selectinload
 
 from perfkit.loading import Kind
 from tests.loading.cases import Paste, registry
-from tests.loading.models import Alarm, Bin, Contract, Customer, Depot, Dock, Job, Node, Organization, Reading, Setting
+from tests.loading.models import Alarm, Bin, Contract, Customer, Depot, Node, Reading, Setting
 
 CASES, finds, quiet = registry()
 FETCH, REPEATED, COUNT, TWICE = Kind.LOOPED_FETCH, Kind.REPEATED, Kind.COUNT_IN_LOOP, Kind.DUPLICATE

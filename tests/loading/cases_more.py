@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from sqlalchemy import bindparam, create_engine, exists, func, insert, lambda_stmt, or_, select, text, tuple_, update
+from sqlalchemy import bindparam, create_engine, func, insert, lambda_stmt, or_, select, text, tuple_, update
 from sqlalchemy.orm import (
-    Session,
     aliased,
-    immediateload,
     joinedload,
     lazyload,
-    load_only,
     raiseload,
     scoped_session,
     selectin_polymorphic,
@@ -23,22 +20,13 @@ from sqlalchemy.orm import (
 from perfkit.loading import Kind
 from tests.loading.cases import Paste, registry
 from tests.loading.models import (
-    Alarm,
     Bin,
-    Car,
-    Contract,
     Customer,
-    Depot,
     Dock,
     Driver,
     Employee,
     Job,
     Manager,
-    Node,
-    Organization,
-    Profile,
-    Reading,
-    Route,
     Setting,
     Team,
 )
@@ -356,4 +344,6 @@ def rows_not_entities(session, fix):
 
 @quiet
 def a_list_per_kind(session, fix):
-    return {kind: session.scalars(select(Employee).where(Employee.kind != kind)).all() for kind in ("manager", "x", "y")}
+    return {
+        kind: session.scalars(select(Employee).where(Employee.kind != kind)).all() for kind in ("manager", "x", "y")
+    }

@@ -7,21 +7,15 @@ import threading
 import time
 
 from sqlalchemy import event, exc, func, insert, inspect, select, text, update
-from sqlalchemy.orm import Session, joinedload, object_session, selectinload
+from sqlalchemy.orm import Session, joinedload, selectinload
 
 from tests.loading.cases import registry
 from tests.loading.models import (
-    Alarm,
     Bin,
-    Contract,
     Customer,
-    Depot,
-    Dock,
     Job,
     Node,
     Organization,
-    Profile,
-    Reading,
     Route,
     Setting,
 )

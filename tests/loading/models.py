@@ -138,7 +138,7 @@ class Node(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str]
     parent_id: Mapped[int | None] = mapped_column(ForeignKey("nodes.id"))
-    parent: Mapped[Node | None] = relationship(back_populates="children", remote_side=[id])
+    parent: Mapped[Node | None] = relationship(back_populates="children", remote_side="Node.id")
     children: Mapped[list[Node]] = relationship(back_populates="parent", order_by="Node.id")
 
 
@@ -242,5 +242,7 @@ def _rows() -> list[Base]:
     found.append(Node(id=1, name="root"))
     found += [Node(id=number, name=f"n{number}", parent_id=1) for number in (2, 3, 4)]
     found += [Node(id=number * 10 + k, name="leaf", parent_id=number) for number in (2, 3, 4) for k in (1, 2)]
-    found += [Node(id=100 + number, name="chain", parent_id=None if number == 0 else 99 + number) for number in range(6)]
+    found += [
+        Node(id=100 + number, name="chain", parent_id=None if number == 0 else 99 + number) for number in range(6)
+    ]
     return found

@@ -15,8 +15,11 @@ from tests.loading.models import Base, fill
 
 CASES = [*cases_lazy.CASES, *cases_columns.CASES, *cases_loops.CASES, *cases_quiet.CASES, *cases_more.CASES]
 AWAITED = cases_async.CASES
-ON_POSTGRESQL = [case for case in CASES if case.name not in ("pragmas", "the_catalog_by_hand", "sql_for_the_driver",
-                                                            "pages_for_the_driver", "raw_cursors", "a_statement_that_fails")]  # fmt: skip
+SQLITE_ONLY = (
+    *("pragmas", "the_catalog_by_hand", "sql_for_the_driver"),
+    *("pages_for_the_driver", "raw_cursors", "a_statement_that_fails"),
+)
+ON_POSTGRESQL = [case for case in CASES if case.name not in SQLITE_ONLY]
 
 
 def wrong(cases: list[Case]) -> list[Case]:

@@ -1,9 +1,9 @@
 """What the ORM loads, when, and for how many at once.
 
-    with detect() as window:
-        handler()
-    for finding in window.findings:
-        print(finding)
+with detect() as window:
+    handler()
+for finding in window.findings:
+    print(finding)
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def _for_nothing(root: Query, path: Path, loads: Sequence[Load]) -> Finding:
     prop = path[-1].owner.relationships[path[-1].name]
     is_default = prop.lazy in ("joined", "selectin", "subquery", "immediate", False)
     fix = (
-        f".options({'.'.join(_left_lazy(path))})  # or lazy=\"select\" in the model"
+        f'.options({".".join(_left_lazy(path))})  # or lazy="select" in the model'
         if is_default
         else f"select({entity})  # without .options({option})"
     )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 from perfkit.sqla.origin import Origin
 
 
-class Kind(str, Enum):
+class Kind(StrEnum):
     """What is wrong."""
 
     LAZY_LOAD = "lazy_load"
@@ -19,9 +19,6 @@ class Kind(str, Enum):
     COUNT_IN_LOOP = "count_in_loop"
     CARTESIAN = "cartesian"
     UNUSED_EAGER = "unused_eager"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,9 +11,9 @@ recursion over a tree has the same line at each step; its steps are one finding,
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Mapper
 
@@ -31,6 +31,15 @@ WRITING = frozenset(
 """Functions of a session that load what they need by themselves, object by object, for the sake of a write."""
 
 EAGER = ("joined", "selectin", "subquery", "immediate", False)
+
+
+class _Place(NamedTuple):
+    """Equal for loads that are one finding: by the line of the parents' query, and what is loaded."""
+
+    line: Hashable
+    path: Path
+    leaf: str
+    did: Did
 
 
 @dataclass
@@ -68,18 +77,18 @@ def _counted(trace: Trace) -> Iterator[Load]:
 
 
 def _put_together(loads: Iterable[Load], min_parents: int) -> Iterator[_Loads]:
-    places: dict[Hashable, _Loads] = {}
+    places: dict[_Place, _Loads] = {}
     for load in loads:
         leaf = "" if load.query.did is Did.LAZY else _leaf(load)
-        key = (_place_of(load), load.path, leaf, load.query.did)
-        places.setdefault(key, _Loads(load.path, leaf)).loads.append(load)
+        place = _Place(_line_of(load), load.path, leaf, load.query.did)
+        places.setdefault(place, _Loads(load.path, leaf)).loads.append(load)
     _merge_recursions(places)
     for each in places.values():
         if each.loads and _is_many(each, min_parents):
             yield each
 
 
-def _place_of(load: Load) -> Hashable:
+def _line_of(load: Load) -> Hashable:
     """Equal for loads whose parents' queries come from one line, whoever called the function that it is in."""
     if load.root is None:
         stack = load.query.stack
@@ -93,7 +102,7 @@ def _is_many(loads: _Loads, min_parents: int) -> bool:
     if loads.parents < min_parents:
         return False
     inside: defaultdict[Hashable, set[Hashable]] = defaultdict(set)
-    along: defaultdict[Hashable, set[Hashable]] = defaultdict(set)
+    along: defaultdict[Hashable, set[tuple[Hashable, int]]] = defaultdict(set)
     for load in loads.loads:
         stack = load.query.stack
         inside[load.group, load.path].add(load.parent)
@@ -105,19 +114,20 @@ def _is_many(loads: _Loads, min_parents: int) -> bool:
     return any(len({parent for parent, _ in each}) >= min_parents for each in along.values())
 
 
-def _merge_recursions(places: dict[Hashable, _Loads]) -> None:
+def _merge_recursions(places: dict[_Place, _Loads]) -> None:
     """Steps of one recursion, or of one loop that goes down a tree, become the first of them."""
-    for key, each in sorted(places.items(), key=lambda item: len(item[1].path)):
-        place, path, leaf, did = key  # type: ignore[misc]
+    merged: dict[_Place, _Loads] = {}
+    for place, each in sorted(places.items(), key=lambda item: len(item[0].path)):
+        path = place.path
         if len(path) < 2 or path[-1] != path[-2]:
             continue
-        outer = places.get((place, path[:-1], leaf, did))
-        while outer is not None and not outer.loads and outer.path != path[:-2]:
-            outer = places.get((place, outer.path[:-1], leaf, did))
-        if outer is not None and outer.loads and _sites(outer) & _sites(each):
+        before = place._replace(path=path[:-1])
+        outer = merged.get(before) or places.get(before)
+        if outer is not None and outer is not each and _sites(outer) & _sites(each):
             outer.loads += each.loads
             outer.recursive = True
             each.loads = []
+            merged[place] = outer
 
 
 def _sites(loads: _Loads) -> set[Hashable]:
@@ -206,7 +216,9 @@ def _of_columns(loads: _Loads, already: dict[Query, set[Path]], trace: Trace) ->
         if any(each.did is Did.COMMIT and since < each.order < first.query.order for each in trace.queries):
             fix = "Session(engine, expire_on_commit=False)"
             detail = "expired by the commit, and loaded anew when touched"
-        elif first.root is None and first.names is not None and not {each.key for each in _key_of(mapper)} & first.names:
+        elif (
+            first.root is None and first.names is not None and not {each.key for each in _key_of(mapper)} & first.names
+        ):
             fix = '__mapper_args__ = {"eager_defaults": True}'
             detail = "values that the database made at the flush, and that nobody asked it for"
         else:

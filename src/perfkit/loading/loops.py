@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 from sqlalchemy import Column
@@ -120,9 +121,7 @@ def _is_unit_of_work(queries: Sequence[Query], trace: Trace) -> bool:
         return False
     writes = [query.order for query in trace.queries if query.did is Did.WRITE]
     orders = [query.order for query in queries]
-    return all(
-        any(begin < write < end for write in writes) for begin, end in zip(orders, orders[1:], strict=False)
-    )
+    return all(any(begin < write < end for write in writes) for begin, end in pairwise(orders))
 
 
 def _loop(queries: Sequence[Query], values: Sequence[dict[str, Given]], varying: Sequence[str]) -> Finding:
@@ -164,7 +163,9 @@ def _selected(query: Query, columns: Sequence[Column[Any]], *, by_class: bool) -
     described = getattr(_asked(query), "column_descriptions", [])
     if not by_class:
         whole = _whole_table(query)
-        return whole or ", ".join(dict.fromkeys([*keys, *filter(None, (_described(each, by_class=False) for each in described))]))
+        return whole or ", ".join(
+            dict.fromkeys([*keys, *filter(None, (_described(each, by_class=False) for each in described))])
+        )
     entities = [each for each in described if each.get("entity") is not None and each["expr"] is each["entity"]]
     if entities:
         return str(entities[0]["entity"].__name__)

@@ -39,7 +39,9 @@ def given(query: Query) -> dict[str, Given]:
 def is_read(query: Query) -> bool:
     """Whether it reads tables of the application, and locks nothing."""
     text = text_of(query)
-    return is_plain_read(text) and first_table(text) != "" and not locks_rows(getattr(query.compiled, "statement", None))
+    return (
+        is_plain_read(text) and first_table(text) != "" and not locks_rows(getattr(query.compiled, "statement", None))
+    )
 
 
 def table_of(query: Query) -> str:

@@ -49,7 +49,10 @@ def given_to(compiled: Any, parameters: Any, sql: str) -> dict[str, Given]:
     if binds is None:
         binds = _seen[compiled] = _binds_of(compiled)
     values: Mapping[str, Any] = parameters[0] if parameters else {}
-    found = {name: Given(bind.role, "" if bind.column is None else bind.column, _value(values, name)) for name, bind in binds.items()}
+    found = {
+        name: Given(bind.role, "" if bind.column is None else bind.column, _value(values, name))
+        for name, bind in binds.items()
+    }
     literals = [each for each in wording_of(compiled.string).values if each.literal is not None]
     return found | _in_text(literals, None)
 

@@ -52,8 +52,8 @@ class Execution:
     __slots__ = (
         "began",
         "compiled",
-        "did",
         "dialect",
+        "did",
         "first",
         "joined",
         "keeps",

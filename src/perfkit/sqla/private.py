@@ -58,9 +58,9 @@ except ImportError:  # pragma: no cover - a SQLAlchemy that has moved it
     _in_greenlet = None  # type: ignore[assignment]
 
 try:
-    from greenlet import getcurrent as _getcurrent
+    from greenlet import getcurrent as _getcurrent  # type: ignore[import-untyped]
 except ImportError:  # pragma: no cover - then there is no async engine either
-    _getcurrent = None  # type: ignore[assignment]
+    _getcurrent = None
 
 T = TypeVar("T")
 
@@ -279,7 +279,7 @@ def run_number() -> int:
 
 
 def loading_of(orm: ORMExecuteState) -> tuple[Any, Any, bool, frozenset[str] | None, Any]:
-    """Of a SELECT: whose attribute is touched, who is refreshed, by the user's wish, which columns, along which path."""
+    """Of a SELECT: whose attribute is touched, who is refreshed, if by the user's wish, which columns, which path."""
     loads: Any = orm.load_options
     compiles: Any = getattr(orm.statement, "_compile_options", None)
     return (
@@ -340,9 +340,8 @@ class _Counting(CursorFetchStrategy):
 
 def count_rows(context: Any, counted: Counted) -> None:
     """Count the rows that are fetched of a statement that has just run; `rows` is None where that cannot be."""
-    if _default_fetch is None or getattr(context, "cursor_fetch_strategy", None) is not _default_fetch:
-        counted.rows = None
-    elif getattr(context, "_is_server_side", False):
+    is_default = _default_fetch is not None and getattr(context, "cursor_fetch_strategy", None) is _default_fetch
+    if not is_default or getattr(context, "_is_server_side", False):
         counted.rows = None
     else:
         context.cursor_fetch_strategy = _Counting(counted)

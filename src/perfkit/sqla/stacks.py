@@ -16,7 +16,9 @@ _LOADS = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
 _ENDS = frozenset({"POP_TOP", "RETURN_VALUE", "FOR_ITER", "JUMP_BACKWARD", "YIELD_VALUE_OF_GENERATOR"})
 _LOOK_AHEAD = 24  # instructions; enough for `(await session.execute(…)).unique().scalar_one()`
 
-ONE = frozenset({"one", "one_or_none", "first", "scalar", "scalar_one", "scalar_one_or_none", "get", "get_one", "fetchone"})
+ONE = frozenset(
+    {"one", "one_or_none", "first", "scalar", "scalar_one", "scalar_one_or_none", "get", "get_one", "fetchone"}
+)
 """Functions that give one object or value, at most."""
 
 _WAITS = frozenset({"sleep", "wait", "wait_for"})

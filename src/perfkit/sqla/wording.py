@@ -1,8 +1,8 @@
 """SQL text with its values taken out: what statements of one structure have in common, and the role of each value.
 
-A scanner, not a parser: it knows names, numbers, literals, binds of every style and the word before them. That tells an
-equality from a range, a page and a list, which is all that is asked. Statements that SQLAlchemy built are asked by their
-tree (`sqla.binds`).
+A scanner, not a parser: it knows names, numbers, literals, binds of every style and the word before them. That tells
+an equality from a range, a page and a list, which is all that is asked. Statements that SQLAlchemy built are asked by
+their tree (`sqla.binds`).
 """
 
 from __future__ import annotations

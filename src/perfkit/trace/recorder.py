@@ -145,4 +145,3 @@ def _query(execution: Execution, order: int) -> Query:
 
 def _path(registry: Any) -> Path:
     return () if registry is None else path_of(registry.path)
-

@@ -10,12 +10,12 @@ from contextlib import ExitStack
 
 from perfkit.sqla.executions import Execution, noting, open_door
 from perfkit.sqla.reading import reads, untrack
-from perfkit.trace.records import Trace
 from perfkit.trace.recorder import trace_of
+from perfkit.trace.records import Trace
+
+_open: set[object] = set()
 
 MAX_EXECUTIONS = 50_000  # about 50 MB; what runs after them is not looked at
-
-_open: set["Window"] = set()
 
 
 class Window:

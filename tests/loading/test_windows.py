@@ -1,0 +1,208 @@
+"""A window sees its own context, nests, decorates, and changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, create_engine, event, select
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.orm import InstrumentedAttribute, Session, selectinload
+from sqlalchemy.pool import StaticPool
+
+from perfkit.loading import Finding, Kind, Origin, detect
+from perfkit.sqla import executions
+from tests.loading.models import Base, Bin, Customer, fill
+
+
+@pytest.fixture
+def engine():
+    engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
+    Base.metadata.create_all(engine)
+    with Session(engine) as session:
+        fill(session)
+    yield engine
+    engine.dispose()
+
+
+def names(session: Session, organization: int = 1) -> list[str]:
+    statement = select(Customer).where(Customer.organization_id == organization)
+    return [one.name for customer in session.scalars(statement) for one in customer.bins]
+
+
+def paths(findings: list[Finding]) -> list[str]:
+    return [each.path for each in findings]
+
+
+def test_findings_can_be_read_while_the_window_is_open_and_afterwards(engine):
+    """They grow with what happens."""
+    with Session(engine) as session, detect() as window:
+        assert window.findings == []
+        names(session)
+        assert paths(window.findings) == ["Customer.bins"]
+    assert paths(window.findings) == ["Customer.bins"]
+
+
+def test_windows_nest(engine):
+    """Each has what ran inside it."""
+    with Session(engine) as session, detect() as outer:
+        names(session, 1)
+        with detect() as inner:
+            names(session, 2)
+
+    assert [each.statements for each in inner.findings] == [2]
+    assert [each.statements for each in outer.findings] == [4]
+
+
+def test_objects_from_before_the_window_count(engine):
+    """The line of their query is not known."""
+    with Session(engine) as session:
+        customers = session.scalars(select(Customer)).all()
+        with detect() as window:
+            [len(customer.bins) for customer in customers]
+
+    (finding,) = window.findings
+    assert (finding.path, finding.parents, finding.origin) == ("Customer.bins", 6, None)
+
+
+def test_from_how_many_on_can_be_said(engine):
+    """And one is never many."""
+    with Session(engine) as session, detect(min_parents=3) as window:
+        names(session)
+
+    assert window.findings == []
+    with pytest.raises(ValueError, match="2 is the least"):
+        detect(min_parents=1)
+
+
+def test_a_function_has_a_window_for_each_call(engine):
+    """And its findings go to whom the decorator names."""
+    reported: list[list[str]] = []
+
+    @detect(report=lambda findings: reported.append(paths(findings)))
+    def handler(organization: int) -> list[str]:
+        with Session(engine) as session:
+            return names(session, organization)
+
+    assert handler(1) == handler(1)
+    assert reported == [["Customer.bins"], ["Customer.bins"]]
+    assert handler.__name__ == "handler"
+
+
+async def test_a_coroutine_function_has_one_too(engine):
+    """Also when calls overlap."""
+    reported: list[list[int]] = []
+
+    @detect(report=lambda findings: reported.append([each.statements for each in findings]))
+    async def handler(organization: int) -> None:
+        await asyncio.sleep(0)
+        with Session(engine) as session:
+            names(session, organization)
+
+    await asyncio.gather(handler(1), handler(2))
+
+    assert reported == [[2], [2]]
+
+
+def test_other_threads_are_not_seen(engine):
+    """Whatever they do meanwhile."""
+
+    def work() -> None:
+        with Session(engine) as session:
+            names(session)
+
+    with detect() as window:
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+
+    assert window.findings == []
+
+
+async def test_tasks_have_windows_of_their_own(tmp_path):
+    """A window of one sees nothing of the other."""
+    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/windows.sqlite3")
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    async with AsyncSession(engine) as session:
+        await session.run_sync(fill)
+
+    async def request(organization: int) -> list[int]:
+        with detect() as window:
+            async with AsyncSession(engine) as session:
+                await session.run_sync(names, organization)
+        return [each.statements for each in window.findings]
+
+    assert await asyncio.gather(request(1), request(2), request(3)) == [[2], [2], [2]]
+    await engine.dispose()
+
+
+def test_nothing_is_left_behind(engine):
+    """No listener, no attribute of another class, also after an error."""
+    with Session(engine) as session, pytest.raises(ZeroDivisionError), detect():
+        1 / len(session.scalars(select(Customer).where(Customer.id < 0).options(selectinload(Customer.bins))).all())
+
+    assert type(Customer.bins) is InstrumentedAttribute
+    assert not event.contains(Session, "do_orm_execute", executions._on_orm)
+    assert not event.contains(Engine, "after_cursor_execute", executions._after)
+
+
+def test_a_finding_tells_both_lines_and_the_code_that_ends_it(engine):
+    """As text for people; its key has no line in it."""
+    with Session(engine) as session, detect() as window:
+        names(session)
+
+    (finding,) = window.findings
+    assert finding.kind is Kind.LAZY_LOAD
+    assert finding.key == "lazy_load:Customer.bins@names.<locals>.<listcomp>" or finding.key.endswith("@names")
+    assert isinstance(finding.origin, Origin)
+    text = str(finding)
+    assert "Customer.bins – 2 statements for 2 parents" in text
+    assert f"loaded by  {__file__}:" in text
+    assert "fix        .options(selectinload(Customer.bins))" in text
+
+
+def test_a_blank_line_more_changes_no_finding(tmp_path, engine):
+    """Lines are for people; what is found depends on instructions."""
+    source = Path(__file__).with_name("cases_loops.py").read_text()
+    program = source.replace("\n\n", "\n\n\n\n").replace(":\n    ", ":\n\n    ")
+
+    def keys(text: str) -> list[tuple[str, int, str]]:
+        space: dict[str, object] = {"__name__": "program"}
+        exec(compile(text, str(tmp_path / "program.py"), "exec", dont_inherit=True), space)  # noqa: S102
+        found = []
+        for case in space["CASES"]:  # type: ignore[attr-defined]
+            with Session(engine) as session, detect() as window:
+                case.run(session, lambda statement: statement)
+            found += sorted((each.key, each.statements, each.fix) for each in window.findings)
+        return found
+
+    assert keys(program) == keys(source)
+    assert len(keys(source)) > 40
+
+
+def test_importing_it_registers_nothing():
+    """The listeners come with the first window."""
+    program = (
+        "import perfkit.loading\n"
+        "from sqlalchemy.orm import Session\n"
+        "from perfkit.sqla import executions\n"
+        "from sqlalchemy import event\n"
+        "print(event.contains(Session, 'do_orm_execute', executions._on_orm))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "False"
+
+
+def test_loads_of_many_and_of_one_in_one_window(engine):
+    """The one is no part of the finding."""
+    with Session(engine) as session, detect() as window:
+        names(session)
+        session.get(Bin, 12).customer.name
+
+    assert paths(window.findings) == ["Customer.bins"]
