@@ -9,9 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import cache, mixed, precision, stale
+from benchmarks import cache, detecting, mixed, precision, stale
 
-BENCHMARKS = {"cache": cache.run, "mixed": mixed.run, "precision": precision.run, "stale": stale.run}
+BENCHMARKS = {
+    "cache": cache.run,
+    "detecting": detecting.run,
+    "mixed": mixed.run,
+    "precision": precision.run,
+    "stale": stale.run,
+}
 
 
 def main() -> None:

@@ -16,10 +16,12 @@ from sqlalchemy.orm import (
     undefer,
 )
 
+from perfkit.loading import detect
 from perfkit.sqla import executions, private
 from perfkit.sqla.executions import AUTOBATCH, OPTION, Did, Execution, noting, open_door
 from perfkit.sqla.fingerprint import fingerprint_of
 from perfkit.sqla.reading import Reads, reads, track, untrack
+from perfkit.trace import window
 from tests.loading.models import Base, Bin, Customer, Job, Organization, fill
 
 
@@ -199,9 +201,21 @@ def test_without_the_private_names_less_is_seen_and_nothing_fails(session, monke
     assert private.joined_paths(object()) == ()
 
 
+def test_what_cannot_be_seen_is_said_once(monkeypatch):
+    """One warning in a process, and nothing with a SQLAlchemy that has all names."""
+    assert private.unseen() == []
+    monkeypatch.setattr(private, "_new_runid", None)
+    window._tell_what_is_not_seen.cache_clear()
+
+    with pytest.warns(RuntimeWarning, match="Not seen: which query loaded an object"), detect():
+        pass
+    with detect():
+        pass
+    window._tell_what_is_not_seen.cache_clear()
+
+
 def test_the_door_takes_its_listeners_away(session):
     """When the last user has closed it."""
-
     one, other = open_door(), open_door()
     one()
     assert event.contains(Session, "do_orm_execute", executions._on_orm)

@@ -49,6 +49,7 @@ from sqlalchemy.engine.result import SimpleResultMetaData
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import Mapper, ORMExecuteState, Session, loading, make_transient_to_detached
 from sqlalchemy.orm.attributes import instance_state, set_committed_value
+from sqlalchemy.orm.context import QueryContext
 from sqlalchemy.orm.identity import IdentityMap
 from sqlalchemy.types import TypeEngine
 
@@ -289,6 +290,18 @@ def loading_of(orm: ORMExecuteState) -> tuple[Any, Any, bool, frozenset[str] | N
         getattr(compiles, "_only_load_props", None),
         getattr(compiles, "_current_path", None),
     )
+
+
+def unseen() -> list[str]:
+    """What the detector cannot see with this SQLAlchemy, in words; empty with those that it is tested with."""
+    loads = getattr(QueryContext, "default_load_options", None)
+    lacking = {
+        "which query loaded an object (no loading._new_runid)": _new_runid is None,
+        "how many rows there were (no cursor._DEFAULT_FETCH)": _default_fetch is None,
+        "lazy loads (no load_options._lazy_loaded_from)": not hasattr(loads, "_lazy_loaded_from"),
+        "columns loaded later (no load_options._refresh_state)": not hasattr(loads, "_refresh_state"),
+    }
+    return [what for what, is_lacking in lacking.items() if is_lacking]
 
 
 class Counted(Protocol):

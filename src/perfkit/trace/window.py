@@ -6,9 +6,14 @@ started inside it are seen, other threads and other tasks are not. Windows nest;
 
 from __future__ import annotations
 
+import warnings
 from contextlib import ExitStack
+from functools import cache
+
+import sqlalchemy
 
 from perfkit.sqla.executions import Execution, noting, open_door
+from perfkit.sqla.private import unseen
 from perfkit.sqla.reading import reads, untrack
 from perfkit.trace.recorder import trace_of
 from perfkit.trace.records import Trace
@@ -28,6 +33,7 @@ class Window:
 
     def open(self) -> None:
         """Begin."""
+        _tell_what_is_not_seen()
         _open.add(self)
         self._exits.callback(open_door())
         self._exits.enter_context(noting(self._take))
@@ -47,3 +53,11 @@ class Window:
     def _take(self, execution: Execution) -> None:
         if len(self._executions) < MAX_EXECUTIONS:
             self._executions.append(execution)
+
+
+@cache
+def _tell_what_is_not_seen() -> None:
+    """Once in a process."""
+    if lacking := unseen():
+        text = f"SQLAlchemy {sqlalchemy.__version__} is not one that perfkit knows. Not seen: {'; '.join(lacking)}."
+        warnings.warn(text, RuntimeWarning, stacklevel=4)
