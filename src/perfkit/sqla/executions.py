@@ -15,7 +15,6 @@ from contextvars import ContextVar
 from enum import Enum
 from time import perf_counter
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.orm import Mapper, ORMExecuteState, Session
@@ -47,62 +46,39 @@ class Did(Enum):
 
 
 class Execution:
-    """One statement that has run, as raw as it came. Owned by the thread that runs it until it is taken."""
+    """One statement that has run, as raw as it came. Owned by the thread that runs it until it is taken.
 
-    __slots__ = (
-        "began",
-        "compiled",
-        "dialect",
-        "did",
-        "first",
-        "joined",
-        "keeps",
-        "kept",
-        "load_path",
-        "ms",
-        "names",
-        "number",
-        "parameters",
-        "parent",
-        "path",
-        "rows",
-        "runid",
-        "session",
-        "sql",
-        "stack",
-        "state",
-        "statement",
-    )
+    What is not set is left to the class: half of it never is.
+    """
 
-    number: int
-    session: int
-    stack: Stack
+    number = 0
+    session = 0
+    statement: Any = None  # as the Session was given it
+    state: Any = None  # the InstanceState whose attribute is loaded
+    runid: int | None = None  # by which query `state` was loaded before this
+    load_path: Any = None  # along which relationships it was loaded before this
+    path: Any = None  # along which relationships this loads
+    names: frozenset[str] | None = None  # columns, if not all
+    parent: Execution | None = None  # whose objects this loads something for
+    stack: Stack | None = None
+    began = 0.0
+    compiled: Any = None
+    parameters: Any = None
+    sql = ""
+    dialect = ""
+    ms = 0.0
+    rows: int | None = 0  # as far as they were fetched; None if nobody counted
+    first: Any = None  # the first row, as the driver gave it
+    joined: tuple[tuple[Any, ...], ...] = ()  # paths that joined eager loading fills
+    keeps = False
+    kept: list[Any] | None = None
 
     def __init__(self, did: Did) -> None:
         self.did = did
-        self.number = self.session = 0
-        self.statement: Any = None  # as the Session was given it
-        self.state: Any = None  # the InstanceState whose attribute is loaded
-        self.runid: int | None = None  # by which query `state` was loaded before this
-        self.load_path: Any = None  # along which relationships it was loaded before this
-        self.path: Any = None  # along which relationships this loads
-        self.names: frozenset[str] | None = None  # columns, if not all
-        self.parent: Execution | None = None  # whose objects this loads something for
-        self.compiled: Any = None
-        self.parameters: Any = None
-        self.sql = ""
-        self.dialect = ""
-        self.ms = 0.0
-        self.rows: int | None = 0  # as far as they were fetched; None if nobody counted
-        self.first: Any = None  # the first row, as the driver gave it
-        self.joined: tuple[tuple[Any, ...], ...] = ()  # paths that joined eager loading fills
-        self.keeps = False
-        self.kept: list[Any] | None = None
 
 
 _takers: ContextVar[tuple[Take, ...]] = ContextVar("perfkit_executions", default=())
 _users: set[object] = set()
-_joined: WeakKeyDictionary[Any, tuple[tuple[Any, ...], ...]] = WeakKeyDictionary()
 
 
 @contextmanager
@@ -121,7 +97,8 @@ def open_door() -> Callable[[], None]:
     if not _users:
         for target, name, listener in _LISTENERS:
             # before others: who answers a statement from a cache is asked afterwards, and may still do so
-            event.listen(target, name, listener, insert=True)
+            options = {"retval": True} if listener is _before else {}
+            event.listen(target, name, listener, insert=True, **options)
     _users.add(user)
 
     def close() -> None:
@@ -180,9 +157,10 @@ def _note_write(orm: ORMExecuteState) -> None:
     orm.update_execution_options(**{OPTION: noted})
 
 
-def _before(connection: Connection, cursor: Any, sql: str, parameters: Any, context: Any, many: bool) -> None:
+def _before(connection: Connection, cursor: Any, sql: str, parameters: Any, context: Any, many: bool) -> Any:
+    """Gives back what it got: SQLAlchemy would wrap it in another function to do so."""
     if not _takers.get() or context is None:
-        return
+        return sql, parameters
     noted = context.execution_options.get(OPTION)
     if noted is None or noted.dialect:
         is_write = context.isinsert or context.isupdate or context.isdelete or many
@@ -191,6 +169,7 @@ def _before(connection: Connection, cursor: Any, sql: str, parameters: Any, cont
         noted.stack = stack_here()
     context.perfkit_noted = noted
     noted.began = perf_counter()
+    return sql, parameters
 
 
 def _after(connection: Connection, cursor: Any, sql: str, parameters: Any, context: Any, many: bool) -> None:
@@ -206,23 +185,15 @@ def _after(connection: Connection, cursor: Any, sql: str, parameters: Any, conte
     if noted.did is not Did.WRITE:
         noted.parameters = parameters if compiled is None else context.compiled_parameters
         if noted.did is not Did.CORE:
-            joined = noted.joined = _joined_of(compiled)
+            joined = joined_paths(compiled)
             if joined:
+                noted.joined = joined
                 noted.keeps = True
                 for path in joined:
                     track(path[-1])
         count_rows(context, noted)
     for take in takers:
         take(noted)
-
-
-def _joined_of(compiled: Any) -> tuple[tuple[Any, ...], ...]:
-    if compiled is None:
-        return ()
-    found = _joined.get(compiled)
-    if found is None:
-        found = _joined[compiled] = joined_paths(compiled)
-    return found
 
 
 def _on_commit(connection: Connection) -> None:
@@ -243,7 +214,7 @@ def _on_pickle(instance: Any, state: dict[str, Any]) -> None:
         note_pickled(instance)
 
 
-_LISTENERS: tuple[tuple[Any, str, Callable[..., None]], ...] = (
+_LISTENERS: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
     (Session, "do_orm_execute", _on_orm),
     (Engine, "before_cursor_execute", _before),
     (Engine, "after_cursor_execute", _after),

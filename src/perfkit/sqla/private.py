@@ -362,7 +362,9 @@ def count_rows(context: Any, counted: Counted) -> None:
 
 def joined_paths(compiled: Any) -> tuple[tuple[Any, ...], ...]:
     """The relationships, from the root on, that a compiled query fills by joined eager loading of its own choice."""
-    attributes = getattr(getattr(compiled, "compile_state", None), "attributes", None) or {}
+    attributes = getattr(getattr(compiled, "compile_state", None), "attributes", None)
+    if not attributes:
+        return ()
     keys = [key for key in attributes if isinstance(key, tuple) and len(key) == 2 and key[0] == "eager_row_processor"]
     return tuple(path for _, path in keys if isinstance(path, tuple) and path)
 

@@ -139,7 +139,7 @@ def _query(execution: Execution, order: int) -> Query:
         first=execution.first,
         joined=execution.joined,
         kept=execution.kept,
-        stack=getattr(execution, "stack", None),
+        stack=execution.stack,
     )
 
 
