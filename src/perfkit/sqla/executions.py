@@ -27,6 +27,8 @@ OPTION = "perfkit_execution"
 AUTOBATCH = "perfkit_autobatch"
 MAX_KEPT = 5_000  # rows of one statement with joined eager loads; more tell nothing new
 
+IN_CORE = 5  # frames of SQLAlchemy between its event and Connection.execute(); fewer for SQL handed to the driver
+
 Take = Callable[["Execution"], None]
 
 
@@ -166,7 +168,7 @@ def _before(connection: Connection, cursor: Any, sql: str, parameters: Any, cont
         is_write = context.isinsert or context.isupdate or context.isdelete or many
         noted = Execution(Did.WRITE if is_write else Did.CORE)
         noted.session = -id(connection.engine)
-        noted.stack = stack_here()
+        noted.stack = stack_here(skip=IN_CORE)
     context.perfkit_noted = noted
     noted.began = perf_counter()
     return sql, parameters

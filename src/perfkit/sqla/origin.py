@@ -27,7 +27,10 @@ _PERFKIT = str(Path(__file__).parents[1]) + os.sep
 _SQLALCHEMY = str(Path(sqlalchemy.__file__).parent) + os.sep
 _STANDARD = tuple(sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib"))
 _INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
-_OUTERMOST = (f"{os.sep}_pytest{os.sep}", f"{os.sep}pluggy{os.sep}")
+_OUTERMOST = tuple(
+    part.replace("/", os.sep)
+    for part in ("/_pytest/", "/pluggy/", "/asyncio/events.py", "/concurrent/futures/thread.py", "/threading.py")
+)  # what runs tests, tasks and threads: the same for all
 _FLUSHES = frozenset(str(Path(_SQLALCHEMY) / "orm" / f"{name}.py") for name in ("unitofwork", "bulk_persistence"))
 _GENERATED = frozenset({"__init__", "__repr__", "__eq__", "__hash__"})  # by dataclasses, in the name of the application
 
@@ -82,13 +85,16 @@ _kinds: dict[str, int] = {}
 _stacks: dict[tuple[Any, ...], Stack] = {}
 
 
-def stack_here(depth: int = 2) -> Stack:
+def stack_here(depth: int = 2, *, skip: int = 0) -> Stack:
     """The stack of the statement that is about to run; `depth` is how many frames up to begin.
 
-    0.1 µs for a frame: numbers and names only, since this runs for every statement.
+    As many as `skip` more are passed over at once, if they end in SQLAlchemy. 0.2 µs for every other frame: numbers
+    and names only, since this runs for every statement.
     """
-    frame: FrameType | None = sys._getframe(depth)  # noqa: SLF001 - the documented way to walk cheaply
     known = _kinds.get
+    frame: FrameType | None = sys._getframe(depth + skip)  # noqa: SLF001 - the documented way to walk cheaply
+    if skip and known(frame.f_code.co_filename) != _OF_SQLALCHEMY:
+        frame = sys._getframe(depth)  # noqa: SLF001
     key: list[int] = [0, 0]
     add = key.append
     entry: CodeType | None = None

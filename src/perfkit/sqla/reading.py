@@ -18,7 +18,7 @@ ANY = "*"
 """In place of a name: all of them, as by pickling."""
 
 
-class Reads(InstrumentedAttribute[Any]):
+class Reads(InstrumentedAttribute[Any]):  # pyright: ignore[reportIncompatibleVariableOverride] - of __doc__
     """An attribute that notes for which query's objects it is read."""
 
     __slots__ = ()
