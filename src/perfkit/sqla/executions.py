@@ -27,7 +27,7 @@ OPTION = "perfkit_execution"
 AUTOBATCH = "perfkit_autobatch"
 MAX_KEPT = 5_000  # rows of one statement with joined eager loads; more tell nothing new
 
-IN_CORE = 5  # frames of SQLAlchemy between its event and Connection.execute(); fewer for SQL handed to the driver
+IN_ORM, IN_CORE = 1, 5  # frames of SQLAlchemy from its event to what the application called, at the least
 
 Take = Callable[["Execution"], None]
 
@@ -79,6 +79,20 @@ class Execution:
         self.did = did
 
 
+# an attribute of an Enum takes 0.1 µs to read
+_BATCH, _COLUMNS, _COMMIT, _CORE, _EAGER, _LAZY, _REFRESH, _ROLLBACK, _TOP, _WRITE = (
+    Did.BATCH,
+    Did.COLUMNS,
+    Did.COMMIT,
+    Did.CORE,
+    Did.EAGER,
+    Did.LAZY,
+    Did.REFRESH,
+    Did.ROLLBACK,
+    Did.TOP,
+    Did.WRITE,
+)
+
 _takers: ContextVar[tuple[Take, ...]] = ContextVar("perfkit_executions", default=())
 _users: set[object] = set()
 
@@ -124,20 +138,20 @@ def _on_orm(orm: ORMExecuteState) -> None:
     lazy, refreshed, by_user, names, path = loading_of(orm)
     parent = options.get(OPTION)
     if AUTOBATCH in options:
-        did = Did.BATCH
+        did = _BATCH
     elif lazy is not None:
-        did = Did.LAZY
+        did = _LAZY
     elif refreshed is not None:
-        did = Did.REFRESH if by_user else Did.COLUMNS
+        did = _REFRESH if by_user else _COLUMNS
     elif parent is not None:
-        did = Did.EAGER
+        did = _EAGER
     else:
-        did = Did.TOP if orm.is_orm_statement else Did.CORE
+        did = _TOP if orm.is_orm_statement else _CORE
     noted = Execution(did)
     noted.number = run_number()
     noted.session = orm.session.hash_key
     noted.statement = orm.statement
-    noted.stack = stack_here()
+    noted.stack = stack_here(skip=IN_ORM)
     state = lazy if lazy is not None else refreshed
     if state is not None:
         noted.state, noted.runid, noted.load_path, noted.names = state, state.runid, state.load_path, names
@@ -151,7 +165,7 @@ def _on_orm(orm: ORMExecuteState) -> None:
 
 def _note_write(orm: ORMExecuteState) -> None:
     """INSERT … RETURNING and the like load objects, too."""
-    noted = Execution(Did.WRITE)
+    noted = Execution(_WRITE)
     noted.number = run_number()
     noted.session = orm.session.hash_key
     noted.statement = orm.statement
@@ -166,7 +180,7 @@ def _before(connection: Connection, cursor: Any, sql: str, parameters: Any, cont
     noted = context.execution_options.get(OPTION)
     if noted is None or noted.dialect:
         is_write = context.isinsert or context.isupdate or context.isdelete or many
-        noted = Execution(Did.WRITE if is_write else Did.CORE)
+        noted = Execution(_WRITE if is_write else _CORE)
         noted.session = -id(connection.engine)
         noted.stack = stack_here(skip=IN_CORE)
     context.perfkit_noted = noted
@@ -184,9 +198,9 @@ def _after(connection: Connection, cursor: Any, sql: str, parameters: Any, conte
     compiled = noted.compiled = context.compiled
     noted.sql = sql
     noted.dialect = connection.dialect.name
-    if noted.did is not Did.WRITE:
+    if noted.did is not _WRITE:
         noted.parameters = parameters if compiled is None else context.compiled_parameters
-        if noted.did is not Did.CORE:
+        if noted.did is not _CORE:
             joined = joined_paths(compiled)
             if joined:
                 noted.joined = joined
@@ -199,11 +213,11 @@ def _after(connection: Connection, cursor: Any, sql: str, parameters: Any, conte
 
 
 def _on_commit(connection: Connection) -> None:
-    _mark(Did.COMMIT)
+    _mark(_COMMIT)
 
 
 def _on_rollback(connection: Connection) -> None:
-    _mark(Did.ROLLBACK)
+    _mark(_ROLLBACK)
 
 
 def _mark(did: Did) -> None:

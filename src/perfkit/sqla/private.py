@@ -20,7 +20,7 @@
     variants_of         TypeEngine._variant_mapping       else: none are found; a column with `with_variant` is taken
                                                           for what it is elsewhere
     run_number          orm.loading._new_runid            else: 0; objects are told apart by their own run only
-    loading_of          load_options._lazy_loaded_from, ._refresh_state, ._is_user_refresh,
+    loading_of          _sa_orm_load_options, its _lazy_loaded_from, ._refresh_state, ._is_user_refresh,
                         Select._compile_options           else: public names only; column loads are top queries
     count_rows          ExecutionContext.cursor_fetch_strategy, engine.cursor._DEFAULT_FETCH    else: not counted
     joined_paths        ORMCompileState.attributes        else: none; joined eager loads are not judged
@@ -281,15 +281,16 @@ def run_number() -> int:
 
 def loading_of(orm: ORMExecuteState) -> tuple[Any, Any, bool, frozenset[str] | None, Any]:
     """Of a SELECT: whose attribute is touched, who is refreshed, if by the user's wish, which columns, which path."""
-    loads: Any = orm.load_options
+    loads: Any = orm.execution_options.get("_sa_orm_load_options")
     compiles: Any = getattr(orm.statement, "_compile_options", None)
-    return (
-        getattr(loads, "_lazy_loaded_from", None),
-        getattr(loads, "_refresh_state", None),
-        getattr(loads, "_is_user_refresh", False),
-        getattr(compiles, "_only_load_props", None),
-        getattr(compiles, "_current_path", None),
-    )
+    try:
+        names, path = compiles._only_load_props, compiles._current_path  # noqa: SLF001
+    except AttributeError:
+        names = path = None
+    try:
+        return loads._lazy_loaded_from, loads._refresh_state, loads._is_user_refresh, names, path  # noqa: SLF001
+    except AttributeError:
+        return None, None, False, names, path
 
 
 def unseen() -> list[str]:
