@@ -160,7 +160,7 @@ def _fix(query: Query, columns: Sequence[Column[Any] | str], *, counts: bool) ->
 def _selected(query: Query, columns: Sequence[Column[Any]], *, by_class: bool) -> str:
     """What is selected, with the columns by which the answers are told apart."""
     keys = [fixes.column_name(each, by_class=by_class) for each in columns]
-    described = getattr(_asked(query), "column_descriptions", [])
+    described = getattr(query.statement, "column_descriptions", [])
     if not by_class:
         whole = _whole_table(query)
         return whole or ", ".join(
@@ -171,11 +171,6 @@ def _selected(query: Query, columns: Sequence[Column[Any]], *, by_class: bool) -
         return str(entities[0]["entity"].__name__)
     names = [_described(each, by_class=True) for each in described]
     return ", ".join(dict.fromkeys([*keys, *(name for name in names if name)])) or keys[0]
-
-
-def _asked(query: Query) -> Any:
-    """The statement as the application wrote it."""
-    return query.compiled.statement if query.statement is None else query.statement
 
 
 def _described(described: dict[str, Any], *, by_class: bool) -> str:
@@ -196,7 +191,7 @@ def _whole_table(query: Query) -> str:
 
 def _aggregate(query: Query, *, by_class: bool) -> str:
     """`func.count()`, or the sum, least or greatest that was asked for."""
-    for each in getattr(_asked(query), "column_descriptions", []):
+    for each in getattr(query.statement, "column_descriptions", []):
         expression = getattr(each["expr"], "element", each["expr"])
         name = getattr(expression, "name", None)
         if name in ("sum", "min", "max", "avg"):

@@ -55,7 +55,6 @@ class Execution:
 
     number = 0
     session = 0
-    statement: Any = None  # as the Session was given it
     state: Any = None  # the InstanceState whose attribute is loaded
     runid: int | None = None  # by which query `state` was loaded before this
     load_path: Any = None  # along which relationships it was loaded before this
@@ -150,7 +149,6 @@ def _on_orm(orm: ORMExecuteState) -> None:
     noted = Execution(did)
     noted.number = run_number()
     noted.session = orm.session.hash_key
-    noted.statement = orm.statement
     noted.stack = stack_here(skip=IN_ORM)
     state = lazy if lazy is not None else refreshed
     if state is not None:
@@ -168,7 +166,6 @@ def _note_write(orm: ORMExecuteState) -> None:
     noted = Execution(_WRITE)
     noted.number = run_number()
     noted.session = orm.session.hash_key
-    noted.statement = orm.statement
     noted.stack = stack_here(3)
     orm.update_execution_options(**{OPTION: noted})
 

@@ -129,7 +129,7 @@ def _query(execution: Execution, order: int) -> Query:
         run=execution.number,
         did=execution.did,
         session=execution.session,
-        statement=execution.statement,
+        statement=getattr(execution.compiled, "statement", None),
         compiled=execution.compiled,
         parameters=execution.parameters,
         sql=execution.sql,

@@ -16,8 +16,9 @@ from perfkit.sqla.origin import Stack
 class Query:
     """One statement that has run. `order` is its place among those of the window.
 
-    `rows` counts those that were fetched, None if nobody could; `first` is the first of them and `kept` all, where
-    joined eager loading has filled `joined`. `run` is between the runs by which objects are told to be older or newer.
+    `statement` is one of its structure; the values are in `parameters`. `rows` counts those that were fetched, None if
+    nobody could; `first` is the first of them and `kept` all, where joined eager loading has filled `joined`. `run` is
+    between the runs by which objects are told to be older or newer.
     """
 
     order: int
