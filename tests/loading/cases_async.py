@@ -76,6 +76,25 @@ async def text_awaited_in_a_loop(session, fix):
     return IDS, found
 
 
+@finds(Kind.REPEATED, "bins", Paste.STATEMENT)
+async def sql_for_the_driver_awaited(session, fix):
+    found = []
+    async with session.bind.connect() as connection:
+        for number in IDS:
+            rows = await connection.exec_driver_sql("SELECT id FROM bins WHERE customer_id = ?", (number,))
+            found += [row.id for row in rows]
+    return IDS, found
+
+
+@finds(Kind.REPEATED, "bins", Paste.STATEMENT)
+async def core_awaited(session, fix):
+    bins, found = Bin.__table__, []
+    async with session.bind.connect() as connection:
+        for number in IDS:
+            found += (await connection.scalars(select(bins.c.id).where(bins.c.customer_id == number))).all()
+    return IDS, found
+
+
 @finds(Kind.COUNT_IN_LOOP, "Bin", Paste.STATEMENT)
 async def counting_awaited(session, fix):
     statement = select(func.count()).select_from(Bin)

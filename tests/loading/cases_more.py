@@ -5,6 +5,8 @@ from __future__ import annotations
 from sqlalchemy import bindparam, create_engine, func, insert, lambda_stmt, or_, select, text, tuple_, update
 from sqlalchemy.orm import (
     aliased,
+    contains_eager,
+    immediateload,
     joinedload,
     lazyload,
     raiseload,
@@ -60,6 +62,24 @@ def entities_from_text(session, fix):
 @finds(LAZY, "Bin.customer")
 def loaded_lazily_on_purpose(session, fix):
     return [one.customer.name for one in session.scalars(fix(select(Bin).options(lazyload(Bin.customer))))]
+
+
+@finds(LAZY, "Bin.customer", Paste.INSTEAD)
+def loaded_at_once_and_one_by_one(session, fix):
+    return [one.customer.name for one in session.scalars(fix(select(Bin).options(immediateload(Bin.customer))))]
+
+
+@finds(LAZY, "Customer.bins")
+def adding_to_each_collection(session, fix):
+    for customer in session.scalars(fix(select(Customer))).all():
+        customer.bins.append(Bin(id=6000 + customer.id, name="x"))
+    session.rollback()
+
+
+@finds(FETCH, "Bin", Paste.COMPILES)
+def the_latest_of_each(session, fix):
+    statement = select(Bin).order_by(Bin.id.desc()).limit(1)
+    return [session.scalars(statement.where(Bin.customer_id == number)).first() for number in IDS]
 
 
 @finds(LAZY, "Bin.customer.organization")
@@ -218,6 +238,35 @@ def a_column_by_getattr(session, fix):
 def columns_left_out_behind_a_relation(session, fix):
     statement = select(Bin).options(joinedload(Bin.customer).load_only(Customer.id))
     return [one.customer.name for one in session.scalars(fix(statement))]
+
+
+@quiet
+def two_levels_of_selectin(session, fix):
+    statement = select(Customer).options(selectinload(Customer.bins).selectinload(Bin.routes))
+    return [len(one.routes) for customer in session.scalars(statement) for one in customer.bins]
+
+
+@quiet
+def selectin_behind_joined(session, fix):
+    statement = select(Bin).options(joinedload(Bin.customer).selectinload(Customer.contracts))
+    return [len(one.customer.contracts) for one in session.scalars(statement)]
+
+
+@quiet
+def selectin_of_a_subclass(session, fix):
+    statement = select(Team).options(selectinload(Team.members.of_type(Manager)).selectinload(Manager.car))
+    return [m.car for team in session.scalars(statement) for m in team.members if isinstance(m, Manager)]
+
+
+@quiet
+def an_eager_load_read_by_its_dictionary(session, fix):
+    return [{**vars(each)} for each in session.scalars(select(Customer).options(selectinload(Customer.bins)))]
+
+
+@quiet
+def contains_eager_as_a_filter(session, fix):
+    statement = select(Customer).join(Customer.bins).where(Bin.id > 3).options(contains_eager(Customer.bins))
+    return [customer.name for customer in session.scalars(statement).unique()]
 
 
 @quiet

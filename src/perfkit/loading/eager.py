@@ -19,6 +19,7 @@ from perfkit.loading.shapes import entity_of, sample_of
 from perfkit.sqla.executions import Did
 from perfkit.sqla.private import columns_of
 from perfkit.sqla.reading import ANY
+from perfkit.sqla.stacks import names_dicts
 from perfkit.trace.records import Load, Path, Query, Trace, path_of
 
 MULTIPLIED = 3  # rows for each object of the query, before it is worth a word
@@ -40,11 +41,14 @@ def _unused(trace: Trace, min_parents: int) -> Iterator[Finding]:
     for root in trace.queries:
         if root.did is not Did.TOP or (root.rows or 0) < min_parents:
             continue
+        if names_dicts(root.stack):
+            continue  # what is read of an object's own dictionary is not noticed
         unread: list[Path] = []
         for path, queries in _eagerly(root, loads.get(root, {})):
             if any(path[: len(outer)] == outer for outer in unread):
                 continue  # of an outer one that was not read either
-            if not _is_read(path, [root, *(load.of for load in queries if load.of is not None)], trace):
+            owners = [load.query for load in loads.get(root, {}).get(path[:-1], [])]
+            if not _is_read(path, [root, *owners], trace):
                 unread.append(path)
                 if _found_something(root, path, queries) and _parents(root) >= min_parents:
                     yield _for_nothing(root, path, queries)

@@ -30,7 +30,7 @@ WRITING = frozenset(
 )
 """Functions of a session that load what they need by themselves, object by object, for the sake of a write."""
 
-EAGER = ("joined", "selectin", "subquery", "immediate", False)
+EAGER = ("joined", "selectin", "subquery", False)
 
 
 class _Place(NamedTuple):
@@ -157,6 +157,8 @@ def _said_of(loads: _Loads, path: Path) -> str:
             name = f"{path[-1].owner.class_.__name__}.{path[-1].name}"
             if strategy.get("lazy") in ("select", True):
                 return f"lazyload({name})"
+            if strategy.get("lazy") == "immediate":
+                return f"immediateload({name})"
             if strategy.get("deferred"):
                 return f"defer({name})"
     return ""

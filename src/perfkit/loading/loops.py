@@ -179,7 +179,8 @@ def _described(described: dict[str, Any], *, by_class: bool) -> str:
         key = getattr(expression, "key", None)
         return f"{described['entity'].__name__}.{key}" if key else ""
     column = expression if isinstance(expression, Column) else None
-    return "" if column is None else fixes.column_name(column, by_class=by_class)
+    name = "" if column is None else fixes.column_name(column, by_class=by_class)
+    return name if name.replace(".", "").isidentifier() else ""  # a subquery's or an alias's has none that is known
 
 
 def _whole_table(query: Query) -> str:

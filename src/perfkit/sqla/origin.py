@@ -92,9 +92,7 @@ def stack_here(depth: int = 2, *, skip: int = 0) -> Stack:
     and names only, since this runs for every statement.
     """
     known = _kinds.get
-    frame: FrameType | None = sys._getframe(depth + skip)  # noqa: SLF001 - the documented way to walk cheaply
-    if skip and known(frame.f_code.co_filename) != _OF_SQLALCHEMY:
-        frame = sys._getframe(depth)  # noqa: SLF001
+    frame: FrameType | None = _frame(depth + 1, skip)
     key: list[int] = [0, 0]
     add = key.append
     entry: CodeType | None = None
@@ -122,6 +120,19 @@ def stack_here(depth: int = 2, *, skip: int = 0) -> Stack:
     key[1] = id(entry)
     found = _stacks.get(tuple(key))
     return found if found is not None else _remember(tuple(key), sys._getframe(depth), entry)  # noqa: SLF001
+
+
+def _frame(depth: int, skip: int) -> FrameType:
+    """The frame `skip` further out if that is SQLAlchemy's; a greenlet may not have as many."""
+    if skip:
+        try:
+            ahead = sys._getframe(depth + skip)  # noqa: SLF001 - the documented way to walk cheaply
+        except ValueError:
+            pass
+        else:
+            if _kinds.get(ahead.f_code.co_filename) == _OF_SQLALCHEMY:
+                return ahead
+    return sys._getframe(depth)  # noqa: SLF001
 
 
 def _remember(key: tuple[Any, ...], frame: FrameType | None, entry: CodeType | None) -> Stack:

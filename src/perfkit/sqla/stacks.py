@@ -21,6 +21,7 @@ ONE = frozenset(
 )
 """Functions that give one object or value, at most."""
 
+_DICTS = frozenset({"vars", "__dict__", "jsonable_encoder"})
 _WAITS = frozenset({"sleep", "wait", "wait_for"})
 
 
@@ -48,6 +49,18 @@ def takes_one(stack: Stack) -> bool:
 def waits_between(stack: Stack) -> bool:
     """Whether the code around the statement sleeps: it waits for something to change, and has to ask again."""
     return any(_WAITS & {*code.co_names} for code, _ in stack.frames[stack.application : stack.application + 3])
+
+
+def names_dicts(stack: Stack | None) -> bool:
+    """Whether code on the stack reads objects by their own dictionary."""
+    return stack is not None and any(_DICTS & _names_in(code) for code, _ in stack.frames)
+
+
+@lru_cache(maxsize=512)
+def _names_in(code: CodeType) -> frozenset[str]:
+    """Of a function, and of those that are written inside it."""
+    inner = (_names_in(each) for each in code.co_consts if isinstance(each, CodeType))
+    return frozenset(code.co_names).union(*inner)
 
 
 def _called_next(code: CodeType, instruction: int) -> Iterator[str]:
