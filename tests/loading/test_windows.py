@@ -206,3 +206,22 @@ def test_loads_of_many_and_of_one_in_one_window(engine):
         session.get(Bin, 12).customer.name
 
     assert paths(window.findings) == ["Customer.bins"]
+
+
+def test_a_program_without_a_file_has_lines_too(engine):
+    """Those of the text that was executed."""
+    program = "for one in session.scalars(select(Bin)).all(): one.customer.name"
+    with Session(engine) as session, detect() as window:
+        exec(program, {"session": session, "select": select, "Bin": Bin})  # noqa: S102
+
+    assert str(window.findings[0].site) == "<string>:1 in <module>"
+
+
+def test_generated_code_is_nobodys_line(engine):
+    """A wrapper that keeps a signature stands in its module's name, and in no file."""
+    space = {"__file__": __file__, "names": names}
+    exec("def wrapper(session): return names(session)", space)  # noqa: S102
+    with Session(engine) as session, detect() as window:
+        space["wrapper"](session)
+
+    assert window.findings[0].site.file == __file__

@@ -175,7 +175,8 @@ def _kind_of(frame: FrameType) -> int:
     module = str(frame.f_globals.get("__name__", ""))  # generated code: SQLAlchemy's decorators, dataclasses
     if module.partition(".")[0] in ("sqlalchemy", "perfkit", "importlib"):
         return _SKIPPED
-    return _LIBRARY if frame.f_code.co_name in _GENERATED else _APPLICATION
+    # in the name of a module that has a file of its own: wrappers that keep a signature
+    return _LIBRARY if "__file__" in frame.f_globals or frame.f_code.co_name in _GENERATED else _APPLICATION
 
 
 def _kind_of_file(name: str) -> int:
