@@ -9,6 +9,11 @@ PerfkitError
 │   └── Unreadable (ValueError)        bytes that nobody here packed
 ├── SpatialError
 │   └── GeometryError (ValueError)     coordinates, a distance or a geometry that cannot be meant
+├── LoadingError
+│   ├── NPlusOneFound                  something was loaded one by one where that was to be an error
+│   ├── BaselineError (ValueError)     a file of known findings that cannot be read
+│   └── LoadingDeclarationError (ValueError)     an ignore rule that cannot work
+│       └── UnknownPath                a path names a class, a table or an attribute that does not exist
 └── CacheError
     ├── CacheDeclarationError (ValueError)   a policy, tag, key or decorator that cannot work; raised at start-up
     │   ├── UnknownTag                 a tag names a table or a parameter that does not exist
@@ -20,18 +25,27 @@ PerfkitError
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 __all__ = [
+    "BaselineError",
     "CacheDeclarationError",
     "CacheError",
     "CodecError",
     "CommitRefused",
     "GeometryError",
     "LoadTimeout",
+    "LoadingDeclarationError",
+    "LoadingError",
     "MissingExtra",
+    "NPlusOneFound",
+    "NPlusOneWarning",
     "PerfkitError",
     "SpatialError",
     "StoreDown",
     "UnkeyableArgument",
+    "UnknownPath",
     "UnknownTag",
     "Unpackable",
     "Unreadable",
@@ -90,6 +104,50 @@ class GeometryError(SpatialError, ValueError):
     """Coordinates off the Earth, a negative distance, or something that is no geometry."""
 
 
+class LoadingError(PerfkitError):
+    """Anything `perfkit.loading` raises."""
+
+
+class NPlusOneFound(LoadingError):
+    """Something was loaded one by one, too often or for nothing; `findings` says what, where and how to end it."""
+
+    def __init__(self, findings: Iterable[Any]) -> None:
+        self.findings = tuple(findings)
+        super().__init__("\n" + "\n\n".join(map(str, self.findings)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.findings,)
+
+
+class BaselineError(LoadingError, ValueError):
+    """A baseline that cannot be read; `file` is its path."""
+
+    def __init__(self, file: str, wrong: str) -> None:
+        super().__init__(f"{file}: {wrong}")
+        self.file = file
+        self.wrong = wrong
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.file, self.wrong)
+
+
+class LoadingDeclarationError(LoadingError, ValueError):
+    """An ignore rule that cannot work as declared."""
+
+
+class UnknownPath(LoadingDeclarationError):
+    """A path names a class, a table or an attribute that does not exist; `nearest` is one that does, if any is near."""
+
+    def __init__(self, path: str, wrong: str, nearest: str | None) -> None:
+        super().__init__(f"{path!r}: {wrong}" + (f"; do you mean {nearest!r}?" if nearest else ""))
+        self.path = path
+        self.wrong = wrong
+        self.nearest = nearest
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.path, self.wrong, self.nearest)
+
+
 class CacheError(PerfkitError):
     """Anything the cache raises."""
 
@@ -123,3 +181,7 @@ class NotCached(RuntimeWarning):
 
     It points to the function, so that filters can go by its module.
     """
+
+
+class NPlusOneWarning(RuntimeWarning):
+    """Something was loaded one by one, too often or for nothing, where that was to be a warning."""

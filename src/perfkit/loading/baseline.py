@@ -1,0 +1,118 @@
+"""Baseline: the findings that were there when somebody began to look, in a file, so that only new ones count.
+
+    {
+      "about": "…",
+      "version": 1,
+      "known": [
+        "lazy_load:Bin.customer@list_bins",
+        "repeated:users@audit"
+      ]
+    }
+
+Each is named by `Finding.key`, which has no number of a line in it; one to a line and sorted, so that a diff shows what
+came and what went, and two branches meet only where they touch the same one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from perfkit.errors import BaselineError
+from perfkit.loading.detect import Report
+from perfkit.loading.findings import Finding
+
+ABOUT = "Findings that perfkit knew already when this was written; only others count. Remove what has been repaired."
+VERSION = 1
+
+
+class Baseline:
+    """Known findings, and which of them have been seen since. Nothing is written before `write`."""
+
+    def __init__(self, known: Iterable[str] = ()) -> None:
+        self.known = frozenset(known)
+        self._seen: dict[str, None] = {}
+
+    @classmethod
+    def read(cls, file: str | os.PathLike[str]) -> Baseline:
+        """What `file` has.
+
+        Raises:
+            BaselineError: it has something else, or is not there.
+        """
+        return cls(_known_in(Path(file)))
+
+    def left(self, findings: Sequence[Finding]) -> list[Finding]:
+        """Those of `findings` that are new."""
+        self._seen.update(dict.fromkeys(finding.key for finding in findings))
+        return [finding for finding in findings if finding.key not in self.known]
+
+    def then(self, report: Report) -> Report:
+        """A report that passes on to `report` what is new, if anything is."""
+
+        def report_what_is_new(findings: Sequence[Finding]) -> None:
+            if left := self.left(findings):
+                report(left)
+
+        return report_what_is_new
+
+    @property
+    def stale(self) -> list[str]:
+        """Known ones that were not seen: repaired, if all that would show them has run."""
+        return sorted(self.known - self._seen.keys())
+
+    def write(self, file: str | os.PathLike[str], *, keep_unseen: bool) -> None:
+        """Put what was seen into `file`; `keep_unseen` keeps the stale too, as after a run of a part of the tests."""
+        keys = self._seen.keys() | (self.known if keep_unseen else frozenset())
+        document = {"about": ABOUT, "version": VERSION, "known": sorted(keys)}
+        write_whole(Path(file), json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write all of `file` or nothing: who reads it, or stops us, finds the old text or the new one."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(descriptor)
+        Path(name).chmod(_mode_of(file))
+        Path(name).replace(file)
+    except BaseException:
+        with suppress(OSError):
+            Path(name).unlink()
+        raise
+
+
+def _mode_of(file: Path) -> int:
+    """As it was, or as a new file would be: a temporary one is for its owner only."""
+    if file.exists():
+        return file.stat().st_mode & 0o777
+    mask = os.umask(0)  # there is no other way to ask for it
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
+def _known_in(file: Path) -> list[str]:
+    try:
+        document: Any = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BaselineError(str(file), "there is no such file") from None
+    except (OSError, UnicodeDecodeError) as wrong:
+        raise BaselineError(str(file), f"cannot be read ({wrong})") from wrong
+    except json.JSONDecodeError as wrong:
+        raise BaselineError(str(file), f"is no JSON from line {wrong.lineno} on ({wrong.msg})") from wrong
+    if not isinstance(document, dict) or "known" not in document:
+        raise BaselineError(str(file), 'is no baseline: it has no list "known"')
+    if document.get("version") != VERSION:
+        raise BaselineError(str(file), f"is of version {document.get('version')!r}, and this perfkit reads {VERSION}")
+    known = document["known"]
+    if not isinstance(known, list) or not all(isinstance(key, str) for key in known):
+        raise BaselineError(str(file), '"known" is no list of texts')
+    return known
