@@ -41,11 +41,20 @@ def misplaced(package: ModuleType) -> list[str]:
 
 
 def doors(package: ModuleType) -> list[ModuleType]:
-    """`package` and every module in it through which public names are reached."""
-    rooms = [f"{package.__name__}.{entry.name}" for entry in pkgutil.iter_modules(package.__path__)]
-    found = [module for module in (package, *map(importlib.import_module, rooms)) if hasattr(module, "__all__")]
+    """`package` and every module in it through which public names are reached.
+
+    Of a room without a door, such as that of integrations, each file is one, if it says so.
+    """
+    rooms = [importlib.import_module(name) for name in _below(package)]
+    doorless = [room for room in rooms if not hasattr(room, "__all__") and hasattr(room, "__path__")]
+    files = [importlib.import_module(name) for room in doorless for name in _below(room)]
+    found = [module for module in (package, *rooms, *files) if hasattr(module, "__all__")]
     inner = [getattr(module, name) for module in found for name in module.__all__]
     return found + [module for module in inner if inspect.ismodule(module) and module not in found]
+
+
+def _below(package: ModuleType) -> list[str]:
+    return [f"{package.__name__}.{entry.name}" for entry in pkgutil.iter_modules(package.__path__)]
 
 
 def _lines_of_door(door: ModuleType) -> Iterator[str]:

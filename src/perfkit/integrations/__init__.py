@@ -1,0 +1,1 @@
+"""perfkit in what others make: web servers, OpenTelemetry, Sentry. Each file is imported by its own name."""
