@@ -65,7 +65,7 @@ def _lines_of_door(door: ModuleType) -> Iterator[str]:
             yield f"{path} is {home}.{thing.__name__}"
         elif inspect.isclass(thing):
             yield from _lines_of_class(path, thing)
-        elif callable(thing):
+        elif callable(thing) and not get_args(thing):
             yield f"{path}{signature(thing)}"
         else:
             yield f"{path}: {'type alias' if get_args(thing) else type(thing).__name__}"

@@ -12,8 +12,10 @@ PerfkitError
 ├── LoadingError
 │   ├── NPlusOneFound                  something was loaded one by one where that was to be an error
 │   ├── BaselineError (ValueError)     a file of known findings that cannot be read
-│   └── LoadingDeclarationError (ValueError)     an ignore rule that cannot work
-│       └── UnknownPath                a path names a class, a table or an attribute that does not exist
+│   ├── LoadingDeclarationError (ValueError)     an ignore rule that cannot work
+│   │   └── UnknownPath                a path names a class, a table or an attribute that does not exist
+│   └── ProfileError (ValueError)      a profile that cannot work as declared
+│       └── UnknownAttribute (AttributeError)    a profile names what its class does not have
 └── CacheError
     ├── CacheDeclarationError (ValueError)   a policy, tag, key or decorator that cannot work; raised at start-up
     │   ├── UnknownTag                 a tag names a table or a parameter that does not exist
@@ -42,9 +44,11 @@ __all__ = [
     "NPlusOneFound",
     "NPlusOneWarning",
     "PerfkitError",
+    "ProfileError",
     "SpatialError",
     "StoreDown",
     "UnkeyableArgument",
+    "UnknownAttribute",
     "UnknownPath",
     "UnknownTag",
     "Unpackable",
@@ -94,6 +98,26 @@ class UnresolvedAnnotation(CodecError, TypeError):
 
 class Unreadable(CodecError, ValueError):
     """Bytes from outside that nobody here packed; to the cache they are a miss."""
+
+
+class LoadingError(PerfkitError):
+    """Anything `perfkit.loading` raises."""
+
+
+class ProfileError(LoadingError, ValueError):
+    """A profile that cannot work as declared; the message begins with the place in it."""
+
+
+class UnknownAttribute(ProfileError, AttributeError):
+    """A profile names an attribute that its class does not have; `near` is what may have been meant, or None."""
+
+    def __init__(self, where: str, cls: type, name: str, *, near: str | None, because: str = "") -> None:
+        advice = because or (f"Did you mean {near!r}?" if near else "")
+        super().__init__(f"{where}: {cls.__name__} has no attribute {name!r}. {advice}".rstrip())
+        self.where = where
+        self.cls = cls
+        self.name = name
+        self.near = near
 
 
 class SpatialError(PerfkitError):
