@@ -100,6 +100,14 @@ class Unreadable(CodecError, ValueError):
     """Bytes from outside that nobody here packed; to the cache they are a miss."""
 
 
+class SpatialError(PerfkitError):
+    """Anything `perfkit.spatial` raises."""
+
+
+class GeometryError(SpatialError, ValueError):
+    """Coordinates off the Earth, a negative distance, or something that is no geometry."""
+
+
 class LoadingError(PerfkitError):
     """Anything `perfkit.loading` raises."""
 
@@ -118,18 +126,6 @@ class UnknownAttribute(ProfileError, AttributeError):
         self.cls = cls
         self.name = name
         self.near = near
-
-
-class SpatialError(PerfkitError):
-    """Anything `perfkit.spatial` raises."""
-
-
-class GeometryError(SpatialError, ValueError):
-    """Coordinates off the Earth, a negative distance, or something that is no geometry."""
-
-
-class LoadingError(PerfkitError):
-    """Anything `perfkit.loading` raises."""
 
 
 class NPlusOneFound(LoadingError):

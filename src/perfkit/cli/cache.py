@@ -1,21 +1,12 @@
-"""The command `perfkit`.
-
-perfkit cache doctor --cache redis://… --database postgresql+psycopg://…
-perfkit cache stats|ls --cache redis://… --namespace shop
-perfkit cache show --cache redis://… KEY
-perfkit cache invalidate --cache redis://… --namespace shop bins
-perfkit cache verify --cache redis://… shop.ops:cache_and_sessions
-"""
+"""`perfkit cache`: the servers of a deployment, and what a service has left in them."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib
 import json
-import logging
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from itertools import groupby, islice
 from typing import Annotated, Any
@@ -24,19 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from perfkit.cache import Cache, Rechecked, inventory
 from perfkit.cache.doctor import Finding, Level, examine_database, examine_store
-from perfkit.errors import CacheDeclarationError, CacheError, MissingExtra, Unreadable
+from perfkit.cli.terminal import AsJson, Console, Table, console, plain, told, typer
+from perfkit.errors import CacheDeclarationError
 
-try:
-    import typer
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-except ModuleNotFoundError as missing:
-    raise MissingExtra("the perfkit command", package=missing.name or "typer", extra="cli") from missing
-
-app = typer.Typer(help="perfkit: fast SQLAlchemy services whose answers stay right.", no_args_is_help=True)
 cache = typer.Typer(help="Cached queries.", no_args_is_help=True)
-app.add_typer(cache, name="cache")
 
 SHOWN = 2_000  # characters of a value
 SIGNS = {
@@ -45,13 +27,6 @@ SIGNS = {
     Level.WARNING: "[yellow]warning[/]",
     Level.PROBLEM: "[bold red]problem[/]",
 }
-
-
-@app.callback()
-def main() -> None:
-    """Keep `cache` a word of its own while it is the only one."""
-    # what a service would log of a server that is down, a command says itself
-    logging.getLogger("perfkit").addHandler(logging.NullHandler())
 
 
 @cache.command()
@@ -86,25 +61,24 @@ def doctor(
 
 
 def _show(findings: list[Finding]) -> None:
-    console = _console()
+    out = console()
     for subject, its in groupby(findings, key=lambda finding: finding.subject):
-        console.print(f"\n[bold]{_plain(subject)}[/]", soft_wrap=True)
+        out.print(f"\n[bold]{plain(subject)}[/]", soft_wrap=True)
         for finding in its:
-            console.print(f"  {SIGNS[finding.level]}  {_plain(finding.text)}", soft_wrap=True)
+            out.print(f"  {SIGNS[finding.level]}  {plain(finding.text)}", soft_wrap=True)
             if finding.advice:
-                console.print(f"           [dim]{_plain(finding.advice)}[/]", soft_wrap=True)
-    console.print()
+                out.print(f"           [dim]{plain(finding.advice)}[/]", soft_wrap=True)
+    out.print()
 
 
 Store = Annotated[str, typer.Option("--cache", metavar="URL", help="redis://…, redis+cluster://…")]
 Namespace = Annotated[str, typer.Option("--namespace", metavar="NAME", help="The cache's namespace.")]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON, for machines.")]
 
 
 @cache.command()
 def stats(store: Store, namespace: Namespace, as_json: AsJson = False) -> None:
     """What each function has in Redis or Valkey: entries and bytes. Hits are counted in the processes."""
-    with _told():
+    with told():
         found = inventory.functions_in(store, namespace)
     if as_json:
         typer.echo(json.dumps([asdict(each) for each in found], indent=2))
@@ -113,12 +87,12 @@ def stats(store: Store, namespace: Namespace, as_json: AsJson = False) -> None:
     for name, justify in (("function", "left"), ("entries", "right"), ("bytes", "right")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     for each in found:
-        table.add_row(_plain(each.function), f"{each.entries:,}", f"{each.bytes:,}")
-    console = _console()
+        table.add_row(plain(each.function), f"{each.entries:,}", f"{each.bytes:,}")
+    out = console()
     if found:
-        console.print(table)
+        out.print(table)
     entries, size = sum(each.entries for each in found), sum(each.bytes for each in found)
-    console.print(f"{entries:,} entries of {len(found)} functions, {size:,} bytes in {_plain(repr(namespace))}")
+    out.print(f"{entries:,} entries of {len(found)} functions, {size:,} bytes in {plain(repr(namespace))}")
 
 
 @cache.command()
@@ -130,8 +104,8 @@ def ls(
     as_json: AsJson = False,
 ) -> None:
     """List entries: key, bytes, and how long they still live. With --json one line for each."""
-    console, shown = _console(), 0
-    with _told():
+    out, shown = console(), 0
+    with told():
         for each in inventory.entries_in(store, namespace):
             if function not in each.function:
                 continue
@@ -143,10 +117,10 @@ def ls(
                 typer.echo(json.dumps(asdict(each)))
             else:
                 ends = "never ends" if each.ends_in_s is None else f"{each.ends_in_s:,.0f} s left"
-                console.print(f"{_plain(each.key)}  [dim]{each.bytes:,} bytes, {ends}[/]", soft_wrap=True)
+                out.print(f"{plain(each.key)}  [dim]{each.bytes:,} bytes, {ends}[/]", soft_wrap=True)
     if not shown and not as_json:
         of = f" of functions with {function!r} in their names" if function else ""
-        console.print(f"no entries{_plain(of)} in {_plain(repr(namespace))}")
+        out.print(f"no entries{plain(of)} in {plain(repr(namespace))}")
 
 
 @cache.command("show")
@@ -154,7 +128,7 @@ def show_entry(
     store: Store, key: Annotated[str, typer.Argument(help="As `ls` gives it.")], as_json: AsJson = False
 ) -> None:
     """Show one entry: age, tags and whether they are current, and its value. Ends with 1 if there is none."""
-    with _told():
+    with told():
         found = inventory.show(store, key)
     if found is None:
         typer.echo("there is no such entry", err=True)
@@ -162,16 +136,16 @@ def show_entry(
     if as_json:
         typer.echo(json.dumps(asdict(found) | {"is_current": found.is_current}, indent=2))
         return
-    console = _console()
-    console.print(f"[bold]{_plain(found.key)}[/]", soft_wrap=True)
+    out = console()
+    out.print(f"[bold]{plain(found.key)}[/]", soft_wrap=True)
     if found.age_s is not None:
         state = "[green]current[/]" if found.is_current else "[yellow]out of date[/]"
-        console.print(f"  {state}, loaded {found.age_s:,.1f} s ago in {found.load_ms or 0:,.1f} ms")
-    console.print(f"  {found.kind}, {found.bytes:,} bytes")
+        out.print(f"  {state}, loaded {found.age_s:,.1f} s ago in {found.load_ms or 0:,.1f} ms")
+    out.print(f"  {found.kind}, {found.bytes:,} bytes")
     for tag in found.tags:
-        console.print(f"  depends on {_plain(tag.tag)}: {tag.state}", soft_wrap=True)
+        out.print(f"  depends on {plain(tag.tag)}: {tag.state}", soft_wrap=True)
     value = found.value if len(found.value) <= SHOWN else f"{found.value[:SHOWN]}…"
-    console.print(f"  {_plain(value)}", soft_wrap=True)
+    out.print(f"  {plain(value)}", soft_wrap=True)
 
 
 @cache.command()
@@ -181,9 +155,9 @@ def invalidate(
     tags: Annotated[list[str], typer.Argument(help="Tables, rows such as bins#7, names of your own, or '*'.")],
 ) -> None:
     """Make everything that depends on these tags out of date, in all processes, at once."""
-    with _told():
+    with told():
         bumped = inventory.bump(store, namespace, tags)
-    _console().print(f"out of date: all that depends on {_plain(', '.join(bumped))}", soft_wrap=True)
+    console().print(f"out of date: all that depends on {plain(', '.join(bumped))}", soft_wrap=True)
 
 
 @cache.command()
@@ -197,7 +171,7 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Load entries again, and compare them with what was kept. Ends with 1 if one was not what the database says."""
-    with _told():
+    with told():
         made, sessions = _set_up(setup)
         found = inventory.entries_in(store, made.namespace)
         keys = islice((each.key for each in found if function in each.function), limit)
@@ -213,10 +187,10 @@ def verify(
     if as_json:
         typer.echo(json.dumps(asdict(result), indent=2))
     else:
-        console = _console()
+        out = console()
         for key in result.violations:
-            console.print(f"[bold red]wrong[/]  {_plain(key)}", soft_wrap=True)
-        console.print(
+            out.print(f"[bold red]wrong[/]  {plain(key)}", soft_wrap=True)
+        out.print(
             f"{result.right:,} right, {len(result.violations):,} wrong, {result.out_of_date:,} out of date, "
             f"{result.skipped:,} that cannot be called from here, {result.failed:,} that failed",
             soft_wrap=True,
@@ -241,23 +215,3 @@ def _set_up(name: str) -> tuple[Cache, Callable[[], Any]]:
         case (Cache() as made, sessions) if callable(sessions):
             return made, sessions
     raise _no_set_up(f"{name!r} gives {found!r}, and no (cache, sessions)")
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Say what is wrong in a line, and end with 2."""
-    try:
-        yield
-    except (CacheError, Unreadable) as wrong:
-        typer.echo(str(wrong), err=True)
-        raise typer.Exit(2) from None
-
-
-def _console() -> Console:
-    # no emoji: `:v:` in a key is no hand
-    return Console(highlight=False, emoji=False)
-
-
-def _plain(text: str) -> str:
-    """`text` as it is read: what a store holds may be anybody's, and a terminal obeys what it is shown."""
-    return escape("".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text))

@@ -1,0 +1,25 @@
+"""The command `perfkit`.
+
+perfkit cache doctor --cache redis://… --database postgresql+psycopg://…
+perfkit cache stats|ls --cache redis://… --namespace shop
+perfkit cache show --cache redis://… KEY
+perfkit cache invalidate --cache redis://… --namespace shop bins
+perfkit cache verify --cache redis://… shop.ops:cache_and_sessions
+"""
+
+from __future__ import annotations
+
+import logging
+
+from perfkit.cli.cache import cache
+from perfkit.cli.terminal import typer
+
+app = typer.Typer(help="perfkit: fast SQLAlchemy services whose answers stay right.", no_args_is_help=True)
+app.add_typer(cache, name="cache")
+
+
+@app.callback()
+def main() -> None:
+    """perfkit: fast SQLAlchemy services whose answers stay right."""
+    # what a service would log of a server that is down, a command says itself
+    logging.getLogger("perfkit").addHandler(logging.NullHandler())
