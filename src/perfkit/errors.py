@@ -14,6 +14,7 @@ PerfkitError
 │   ├── BaselineError (ValueError)     a file of known findings that cannot be read
 │   ├── LoadingDeclarationError (ValueError)     an ignore rule that cannot work
 │   │   └── UnknownPath                a path names a class, a table or an attribute that does not exist
+│   ├── ProfileFileError (ValueError)  a file of learned profiles that cannot be read
 │   └── ProfileError (ValueError)      a profile that cannot work as declared
 │       └── UnknownAttribute (AttributeError)    a profile names what its class does not have
 └── CacheError
@@ -45,6 +46,7 @@ __all__ = [
     "NPlusOneWarning",
     "PerfkitError",
     "ProfileError",
+    "ProfileFileError",
     "SpatialError",
     "StoreDown",
     "UnkeyableArgument",
@@ -114,6 +116,15 @@ class LoadingError(PerfkitError):
 
 class ProfileError(LoadingError, ValueError):
     """A profile that cannot work as declared; the message begins with the place in it."""
+
+
+class ProfileFileError(LoadingError, ValueError):
+    """A file of learned profiles that cannot be read; `path` is the file, `why` what is wrong with it."""
+
+    def __init__(self, path: object, why: str) -> None:
+        super().__init__(f"{path}: cannot be read: {why}")
+        self.path = path
+        self.why = why
 
 
 class UnknownAttribute(ProfileError, AttributeError):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import inspect, select
 from sqlalchemy.exc import ArgumentError, InvalidRequestError
-from sqlalchemy.orm import Load, joinedload, lazyload, load_only, selectin_polymorphic, selectinload
+from sqlalchemy.orm import Load, aliased, defer, joinedload, lazyload, load_only, selectin_polymorphic, selectinload
 
-from perfkit.sqla.private import strategies_of
+from perfkit.sqla.private import strategies_of, wildcards_of
 from tests.loading.fleet import Bin, Customer, Fleet, GlassBin
 
 
@@ -58,4 +58,27 @@ def test_a_wildcard_for_a_class_does_not_reach_what_only_its_subclasses_have():
     with fleet.session() as session:
         found = session.scalars(select(Bin).where(Bin.kind == "glass").options(Load(Bin).raiseload("*"))).one()
         assert found.melter.name == "organization 1"
+    fleet.close()
+
+
+def test_a_statement_tells_which_wildcards_without_a_class_it_has():
+    """They are no `Load`."""
+    assert wildcards_of(select(Bin).options(lazyload("*"))) == {"relationship": {"lazy": "select"}}
+    assert list(wildcards_of(select(Bin).options(defer("*")))) == ["column"]
+    assert wildcards_of(select(Bin).options(lazyload(Bin.customer))) == {}
+
+
+def test_equal_statements_of_two_aliases_load_along_the_path_of_the_first():
+    """It was compiled for that one, so an object tells its entity by the mapper, not by the alias."""
+    fleet = Fleet(1)
+    roots = []
+    for _ in range(2):
+        other = aliased(Customer)
+        with fleet.session() as session:
+            found = session.scalars(select(other)).one()
+            roots.append((inspect(found).load_path.path[0], inspect(other)))
+
+    assert roots[0][0] is roots[0][1]
+    assert roots[1][0] is roots[0][1]
+    assert roots[1][0].mapper is roots[1][1].mapper
     fleet.close()

@@ -5,6 +5,8 @@ perfkit cache stats|ls --cache redis://… --namespace shop
 perfkit cache show --cache redis://… KEY
 perfkit cache invalidate --cache redis://… --namespace shop bins
 perfkit cache verify --cache redis://… shop.ops:cache_and_sessions
+perfkit profiles show|export|prune profiles.json
+perfkit profiles diff before.json after.json
 """
 
 from __future__ import annotations
@@ -12,10 +14,12 @@ from __future__ import annotations
 import logging
 
 from perfkit.cli.cache import cache
+from perfkit.cli.profiles import profiles
 from perfkit.cli.terminal import typer
 
 app = typer.Typer(help="perfkit: fast SQLAlchemy services whose answers stay right.", no_args_is_help=True)
 app.add_typer(cache, name="cache")
+app.add_typer(profiles, name="profiles")
 
 
 @app.callback()

@@ -23,8 +23,10 @@ from __future__ import annotations
 from perfkit.loading import reports
 from perfkit.loading.baseline import Baseline
 from perfkit.loading.detect import Window, detect
+from perfkit.loading.evidence import Rules
 from perfkit.loading.findings import Finding, Kind
 from perfkit.loading.ignore import Ignore, Ignores, ignore
+from perfkit.loading.learned import LearnedProfiles, UnreadableProfiles
 from perfkit.loading.profile import (
     EagerProfile,
     Strictness,
@@ -45,8 +47,11 @@ __all__ = [
     "Ignore",
     "Ignores",
     "Kind",
+    "LearnedProfiles",
     "Origin",
+    "Rules",
     "Strictness",
+    "UnreadableProfiles",
     "Window",
     "check_profiles",
     "detect",
@@ -62,6 +67,18 @@ __all__ = [
 
 for _public in (Baseline, Finding, Ignore, Ignores, Kind, Origin, Window, detect, ignore):
     _public.__module__ = __name__
-for _profile in (EagerProfile, check_profiles, joined, lazy, many, never, one, set_strictness):
+for _profile in (
+    EagerProfile,
+    LearnedProfiles,
+    Rules,
+    UnreadableProfiles,
+    check_profiles,
+    joined,
+    lazy,
+    many,
+    never,
+    one,
+    set_strictness,
+):
     _profile.__module__ = __name__
 del _public, _profile

@@ -1,14 +1,14 @@
 """Levels as loader options: one statement more for each relationship, however many objects there are.
 
 A relationship is loaded by `selectinload`, or joined where that cannot multiply rows. What a level leaves out raises
-where a statement would be sent, if `strict`; else it is lazy. What the statement's own options say stays as it is.
+where a statement would be sent, is lazy, or stays as it is mapped. What the statement's own options say, stays.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import inspect
 from sqlalchemy.orm import (
@@ -30,8 +30,9 @@ from sqlalchemy.orm.interfaces import LoaderOption
 
 from perfkit.loading.checking import property_of
 from perfkit.loading.levels import How, Level, Path
-from perfkit.sqla.private import strategies_of
+from perfkit.sqla.private import strategies_of, wildcards_of
 
+LeftOut = Literal["raise", "lazy", "mapped"]
 Keys = tuple[str, ...]
 Chosen = Mapping[Keys, str]
 """What a statement's own options say of paths from one of its entities: the strategy, or `"column"`."""
@@ -40,20 +41,19 @@ EAGER = frozenset({"selectin", "joined", "subquery", "immediate", False})
 RELATIONSHIPS, COLUMNS = "*", "columns"  # the last key of what is said of all others
 
 
-def options_of(level: Level, entity: Any, *, strict: bool, chosen: Chosen) -> tuple[LoaderOption, ...]:
+def options_of(level: Level, entity: Any, *, left_out: LeftOut, chosen: Chosen) -> tuple[LoaderOption, ...]:
     """Options for a statement that selects `entity`, a mapped class or an alias of one."""
-    return tuple(Making(strict, chosen).of_root(level, entity))
-
-
-def entities_of(statement: Any) -> list[Any]:
-    """The mapped classes and aliases whose objects a statement gives, not those of which it gives columns."""
-    found = [each["entity"] for each in statement.column_descriptions if each["expr"] is each.get("entity")]
-    return list(dict.fromkeys(each for each in found if each is not None))
+    return tuple(Making(left_out, chosen).of_root(level, entity))
 
 
 def chosen_of(statement: Any, entity: Any) -> Chosen:
     """What the loader options of a statement say, of what is loaded of `entity` and from there on."""
+    every = wildcards_of(statement)
     found: dict[Keys, str] = {}
+    if "relationship" in every:
+        found[RELATIONSHIPS,] = every["relationship"].get("lazy", "select")
+    if "column" in every:
+        found[COLUMNS,] = "column"
     mine = inspect(entity)
     for parts, strategy in strategies_of(statement).items():
         root, names = parts[0], parts[1::2]
@@ -70,8 +70,12 @@ def chosen_of(statement: Any, entity: Any) -> Chosen:
 class Making:
     """Options in the making: for whom, and beside which others. `keys` are the relationships from the root on."""
 
-    strict: bool
+    left_out: LeftOut
     chosen: Chosen
+
+    @property
+    def strict(self) -> bool:
+        return self.left_out == "raise"
 
     def of_root(self, level: Level, entity: Any) -> Iterator[Any]:
         yield from self._of(level, entity, ())
@@ -101,11 +105,11 @@ class Making:
                 inner: Mapper[Any] = class_mapper(each.entity or object)
                 yield from self._columns(each, each.entity, inner, keys)
                 yield from self._paths(each, each.entity, inner, keys)
-                if not self.strict or keys:
+                if self.left_out == "lazy" or (self.strict and keys):
                     yield from self._left_out(each, _further(inner), keys)
         yield from self._columns(level, entity, mapper, keys)
         yield from self._paths(level, entity, mapper, keys)
-        if not self.strict:
+        if self.left_out == "lazy":
             yield from self._left_out(level, mapper.relationships, keys, entity)
 
     def _columns(self, level: Level, entity: Any, mapper: Mapper[Any], keys: Keys) -> Iterator[Any]:

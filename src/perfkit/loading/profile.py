@@ -23,7 +23,8 @@ from sqlalchemy.orm.interfaces import LoaderOption
 from perfkit.errors import ProfileError
 from perfkit.loading.checking import check
 from perfkit.loading.levels import How, Level, Path
-from perfkit.loading.options import chosen_of, entities_of, options_of
+from perfkit.loading.options import chosen_of, options_of
+from perfkit.sqla.traversals import entities_of
 
 Selected = TypeVarTuple("Selected")
 Strictness = Literal["raise", "lazy"]
@@ -64,7 +65,7 @@ class EagerProfile:
     """
 
     _level: ClassVar[Level] = Level()
-    _made: ClassVar[dict[tuple[type, bool], tuple[LoaderOption, ...]]] = {}
+    _made: ClassVar[dict[tuple[type, Strictness], tuple[LoaderOption, ...]]] = {}
 
     def __init_subclass__(
         cls,
@@ -88,14 +89,14 @@ class EagerProfile:
         Raises:
             ProfileError: the statement selects no such entity.
         """
-        mapper, strict = _mapper_in_use(cls), _is_strict(strictness)
+        mapper, left_out = _mapper_in_use(cls), _in_use(strictness)
         entities = [each for each in entities_of(statement) if inspect(each).mapper.isa(mapper)]
         if not entities:
             raise ProfileError(f"{cls.__name__}.apply: the statement selects no {mapper.class_.__name__}.")
         found: list[LoaderOption] = []
         for entity in entities:
             if chosen := chosen_of(statement, entity):
-                found += options_of(cls._level, entity, strict=strict, chosen=chosen)
+                found += options_of(cls._level, entity, left_out=left_out, chosen=chosen)
             else:
                 found += cls.options(entity, strictness=strictness)
         return statement.options(*found)
@@ -106,13 +107,13 @@ class EagerProfile:
 
         `entity` is a subclass of the profile's, or an alias, in whose place it stands.
         """
-        mapper, strict = _mapper_in_use(cls), _is_strict(strictness)
+        mapper, left_out = _mapper_in_use(cls), _in_use(strictness)
         entity = mapper.class_ if entity is None else entity
         if not isinstance(entity, type):  # there may be any number of aliases
-            return options_of(cls._level, entity, strict=strict, chosen={})
-        if (entity, strict) not in cls._made:
-            cls._made[entity, strict] = options_of(cls._level, entity, strict=strict, chosen={})
-        return cls._made[entity, strict]
+            return options_of(cls._level, entity, left_out=left_out, chosen={})
+        if (entity, left_out) not in cls._made:
+            cls._made[entity, left_out] = options_of(cls._level, entity, left_out=left_out, chosen={})
+        return cls._made[entity, left_out]
 
 
 def one(profile: type[EagerProfile] | None = None, /, *, fields: Fields = None, **paths: Path) -> Path:
@@ -231,8 +232,8 @@ def _mapper_in_use(profile: type[EagerProfile]) -> Mapper[Any]:
     return mapper
 
 
-def _is_strict(mode: Strictness | None) -> bool:
-    return (_strictness if mode is None else _checked(mode)) == "raise"
+def _in_use(mode: Strictness | None) -> Strictness:
+    return _strictness if mode is None else _checked(mode)
 
 
 def _checked(mode: Strictness) -> Strictness:

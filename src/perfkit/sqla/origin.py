@@ -165,6 +165,11 @@ def _remember(key: tuple[Any, ...], frame: FrameType | None, entry: CodeType | N
     return made
 
 
+def is_application(code: CodeType) -> bool:
+    """Whether it is of the application's own, and not of an installed library."""
+    return _kinds.get(code.co_filename, _LIBRARY) == _APPLICATION
+
+
 def _kind_of(frame: FrameType) -> int:
     name = frame.f_code.co_filename
     kind = _kinds.get(name)

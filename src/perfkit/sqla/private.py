@@ -26,6 +26,7 @@
     joined_paths        ORMCompileState.attributes        else: none; joined eager loads are not judged
     strategies_of       Select._with_options, Load.context     else: none; a fix is written as if there were none
     mapper_annotated    ClauseElement._annotations        else: None; such a column is taken for its table's
+    wildcards_of        Select._with_options, _WildcardLoad    else: none; profiles then see no `lazyload("*")`
     columns_of          SQLCompiler._result_columns       else: none; neither are rows of them
     locks_rows          Select._for_update_arg            else: False; looped locks are taken for loops
     tell_loaded         dispatch.load, .refresh, .loaded_as_persistent    else: their listeners are not called
@@ -390,6 +391,16 @@ def strategies_of(statement: Any) -> dict[tuple[Any, ...], dict[str, Any]]:
 def mapper_annotated(column: Any) -> Mapper[Any] | None:
     """The class by whose attribute a column was written into a statement: `Bin.id`, not `bins.c.id`."""
     found: Mapper[Any] | None = getattr(getattr(column, "_annotations", {}).get("parententity"), "mapper", None)
+    return found
+
+
+def wildcards_of(statement: Any) -> dict[str, Any]:
+    """What options such as `lazyload("*")`, which name no class, say of all `relationship`s and all `column`s."""
+    found: dict[str, Any] = {}
+    for option in getattr(statement, "_with_options", ()):
+        path, strategy = getattr(option, "path", None), getattr(option, "strategy", None)
+        if strategy and isinstance(path, tuple) and len(path) == 1 and isinstance(path[0], str):
+            found[path[0].partition(":")[0]] = dict(strategy)
     return found
 
 
