@@ -55,11 +55,11 @@ class Learner:
         usage = self._usage(inspect(entity).mapper.class_, stack)
         if usage is None:
             return None, ()
-        run, paths = _Run(usage), self._rules.worthy(usage)
+        run = _Run(usage)
+        paths = self._rules.worthy(usage) if usage.paths and self._mode != "suggest" else ()
         usage.runs += 1
-        if usage.paths:
-            usage.grow_old()
-        if not paths or self._mode == "suggest":
+        usage.grow_old()
+        if not paths:
             return run, ()
         chosen = chosen_of(statement, entity)
         if chosen and self._mode == "if_empty":

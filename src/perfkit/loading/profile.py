@@ -24,7 +24,7 @@ from perfkit.errors import ProfileError
 from perfkit.loading.checking import check
 from perfkit.loading.levels import How, Level, Path
 from perfkit.loading.options import chosen_of, options_of
-from perfkit.sqla.traversals import entities_of
+from perfkit.sqla.private import roots_of
 
 Selected = TypeVarTuple("Selected")
 Strictness = Literal["raise", "lazy"]
@@ -90,7 +90,7 @@ class EagerProfile:
             ProfileError: the statement selects no such entity.
         """
         mapper, left_out = _mapper_in_use(cls), _in_use(strictness)
-        entities = [each for each in entities_of(statement) if inspect(each).mapper.isa(mapper)]
+        entities = [root.entity for root in roots_of(statement) if root.mapper.isa(mapper)]
         if not entities:
             raise ProfileError(f"{cls.__name__}.apply: the statement selects no {mapper.class_.__name__}.")
         found: list[LoaderOption] = []

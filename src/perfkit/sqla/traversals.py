@@ -17,13 +17,13 @@ from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import event, inspect
+from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import ORMExecuteState, RelationshipProperty, Session
 
 from perfkit.sqla.executions import AUTOBATCH
 from perfkit.sqla.origin import Stack, stack_here
-from perfkit.sqla.private import in_greenlet, loading_of, run_number
+from perfkit.sqla.private import in_greenlet, loading_of, roots_of, run_number
 
 OPTION = "perfkit_traversal"
 MAX_QUERIES = 1_000  # of one session; objects of older ones are not told any more
@@ -51,12 +51,6 @@ def watch_traversals(sessions: Any, watcher: Watcher) -> Callable[[], None]:
     # before others: who answers a statement from elsewhere is asked afterwards, for the statement that results
     event.listen(sessions, "do_orm_execute", door.on_execute, insert=True)
     return lambda: event.remove(sessions, "do_orm_execute", door.on_execute)
-
-
-def entities_of(statement: Any) -> list[Any]:
-    """The mapped classes and aliases whose objects a statement gives, not those of which it gives columns."""
-    found = [each["entity"] for each in statement.column_descriptions if each["expr"] is each.get("entity")]
-    return list(dict.fromkeys(each for each in found if each is not None))
 
 
 class _Source(NamedTuple):
@@ -146,14 +140,15 @@ class _Door:
 
     def _started(self, orm: ORMExecuteState) -> _Source:
         statement: Any = orm.statement
-        if not orm.is_orm_statement or not hasattr(statement, "column_descriptions"):
+        roots = roots_of(statement) if orm.is_orm_statement else ()
+        if not roots:
             return _NOBODY
         stack = stack_here()
         tokens: list[tuple[Any, Any]] = []
-        for entity in entities_of(statement):
-            token, options = self._watcher.started(statement, entity, stack, lambda: _is_async(orm))
+        for root in roots:
+            token, options = self._watcher.started(statement, root.entity, stack, lambda: _is_async(orm))
             if token is not None:
-                tokens.append((inspect(entity), token))
+                tokens.append((root, token))
             if options:
                 orm.statement = statement = statement.options(*options)
         return _Source(tuple(tokens))
