@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 import pytest
 
+from perfkit.loading import set_strictness
 from wastemgmt import migrate
 from wastemgmt.app import create_app
 from wastemgmt.database import Database
@@ -16,6 +17,14 @@ from wastemgmt.models import Bin, Collection, Customer, Organization, Route, Rou
 from wastemgmt.settings import Settings
 
 NEWEST = datetime(2026, 6, 30, 10, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_lazy() -> Iterator[None]:
+    """What a profile leaves out fails the test that touches it."""
+    before = set_strictness("raise")
+    yield
+    set_strictness(before)
 
 
 @pytest.fixture(params=["sqlite", "psycopg", "asyncpg"])

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import structlog
 from fastapi import FastAPI
 
+from perfkit.loading import check_profiles
 from wastemgmt.api import bins, collections, customers, errors, health, organizations, routes, users
 from wastemgmt.counting import CountQueries, count_on
 from wastemgmt.database import Database
@@ -40,6 +41,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app = FastAPI(
         title="Waste management", version="0.1.0", description=DESCRIPTION, lifespan=lifespan, redirect_slashes=False
     )
+    check_profiles()
     errors.install(app)
     app.add_middleware(GuardRequests)
     app.add_middleware(CountQueries)  # the last one is outermost: what fails is counted, too

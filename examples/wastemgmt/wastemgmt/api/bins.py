@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
-from sqlalchemy.orm import Session
 
 from wastemgmt.api.deps import Id, Limit, Offset, OfOrganization, Reads, Writes
 from wastemgmt.api.errors import problems
@@ -13,6 +12,7 @@ from wastemgmt.api.rows import changed, found, must_exist, saved
 from wastemgmt.models import Bin, Customer
 from wastemgmt.models.bin import BinStatistics
 from wastemgmt.perf import cache
+from wastemgmt.profiles import BinList
 from wastemgmt.schemas import BinChange, BinIn, BinOut, BinRow, BinStatus, BinType, Key
 
 router = APIRouter(prefix="/api/bins", tags=["bins"])
@@ -35,25 +35,17 @@ async def list_bins(
     status: BinStatus | None = None,
 ) -> list[BinRow]:
     """Bins with their customer, organization and account manager. Remembered until any of these changes."""
-    bins = await Bin.page(
-        session, limit=limit, offset=offset, customer_id=customer_id, bin_type=bin_type, status=status
-    )
-
-    def rows(_: Session) -> list[BinRow]:
-        # Each of these attributes loads by itself, bin after bin: the way it is written before anybody has looked at
-        # the statements that it runs.
-        return [
-            BinRow(
-                **BinOut.model_validate(each).model_dump(),
-                customer=each.customer.name,
-                organization=each.customer.organization.name,
-                account_manager=each.customer.account_manager.full_name if each.customer.account_manager else None,
-                organization_users=len(each.customer.organization.users),
-            )
-            for each in bins
-        ]
-
-    return await session.run_sync(rows)
+    listed = Bin.listed(limit=limit, offset=offset, customer_id=customer_id, bin_type=bin_type, status=status)
+    return [
+        BinRow(
+            **BinOut.model_validate(each).model_dump(),
+            customer=each.customer.name,
+            organization=each.customer.organization.name,
+            account_manager=each.customer.account_manager.full_name if each.customer.account_manager else None,
+            organization_users=len(each.customer.organization.users),
+        )
+        for each in await session.scalars(BinList.apply(listed))
+    ]
 
 
 @router.get("/{key}", response_model=BinOut, responses=problems(404), operation_id="get_bin")

@@ -124,14 +124,19 @@ class Kept(Audited):
         return set(await session.scalars(select(key).where(key.in_(keys), cls.deleted_at.is_(None))))
 
     @classmethod
+    def listed(cls, *, limit: int, offset: int = 0, **equal: Any) -> Select[Self]:
+        """The statement of `page`."""
+        wanted = {name: value for name, value in equal.items() if value is not None}
+        return cls.alive().filter_by(**wanted).limit(limit).offset(offset)
+
+    @classmethod
     @cache.query(entities=True)
     async def page(cls, session: AsyncSession, *, limit: int, offset: int = 0, **equal: Any) -> list[Any]:
         """Rows `offset` to `offset + limit` of those whose columns equal what is given; None means any.
 
         Remembered until one of the rows changes that could be among them.
         """
-        wanted = {name: value for name, value in equal.items() if value is not None}
-        return list(await session.scalars(cls.alive().filter_by(**wanted).limit(limit).offset(offset)))
+        return list(await session.scalars(cls.listed(limit=limit, offset=offset, **equal)))
 
     def delete(self) -> None:
         """Mark as deleted."""

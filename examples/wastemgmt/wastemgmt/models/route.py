@@ -11,7 +11,7 @@ from typing import Any
 from geoalchemy2 import Geometry, WKBElement
 from sqlalchemy import ForeignKey, Index, Select, String, UniqueConstraint, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import Mapped, mapped_column, relationship, selectinload
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from perfkit.spatial import distance_m, geography, length_m, point, within
 from wastemgmt.models.base import Base, Kept
@@ -125,8 +125,10 @@ class Route(Kept, Base):
     @cache.query()
     async def with_stops(cls, session: AsyncSession, key: int) -> Route | None:
         """The route with its stops; None if there is none, or it was deleted."""
-        statement = select(cls).where(cls.id == key, cls.deleted_at.is_(None)).options(selectinload(cls.stops))
-        return (await session.scalars(statement)).one_or_none()
+        from wastemgmt.profiles import RouteDetail
+
+        statement = select(cls).where(cls.id == key, cls.deleted_at.is_(None))
+        return (await session.scalars(RouteDetail.apply(statement))).one_or_none()
 
     async def measure(self, session: AsyncSession) -> None:
         """Set the length to that of the path, as the database measures it."""

@@ -1,0 +1,100 @@
+"""What the screens load takes as many statements for many rows as for few."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import event, select
+from sqlalchemy.exc import InvalidRequestError
+
+from perfkit.loading import check_profiles
+from wastemgmt.models import Bin, Customer, Organization, User
+from wastemgmt.profiles import BinList, RouteDetail
+
+
+async def add_bins(session, count: int) -> None:
+    """Each at a customer of its own, each of those served by an organization of its own with two users."""
+    for key in range(200, 200 + count):
+        session.add(Organization(id=key, name=f"Organization {key}", city="Helsinki"))
+    await session.flush()
+    for key in range(200, 200 + count):
+        for number in (0, 1):
+            session.add(
+                User(id=2 * key + number, organization_id=key, email=f"{key}.{number}@x", full_name="U", role="driver")
+            )
+    await session.flush()
+    for key in range(200, 200 + count):
+        session.add(
+            Customer(
+                id=key,
+                organization_id=key,
+                account_manager_id=2 * key,
+                name=f"Customer {key}",
+                category="café",
+                city="Helsinki",
+                location="SRID=4326;POINT(24.94 60.17)",
+            )
+        )
+    await session.flush()
+    for key in range(200, 200 + count):
+        session.add(
+            Bin(
+                id=key,
+                customer_id=key,
+                bin_type="glass",
+                capacity_l=240,
+                location="SRID=4326;POINT(24.94 60.17)",
+                created_by_id=1,
+            )
+        )
+
+
+@pytest.fixture
+def statements(database):
+    """What the database is asked from now on."""
+    found: list[str] = []
+
+    def note(*given) -> None:
+        found.append(given[2])
+
+    event.listen(database.engine.sync_engine, "before_cursor_execute", note)
+    yield found
+    event.remove(database.engine.sync_engine, "before_cursor_execute", note)
+
+
+@pytest.mark.parametrize("count", [2, 40])
+async def test_a_list_of_bins_takes_four_statements_however_many_bins(database, statements, count):
+    """Bin, Customer, Organization, User."""
+    async with database.writing() as session:
+        await add_bins(session, count)
+    statements.clear()
+
+    async with database.reading() as session:
+        bins = (await session.scalars(BinList.apply(select(Bin).where(Bin.id >= 200)))).all()
+        seen = {(each.customer.organization.name, len(each.customer.organization.users)) for each in bins}
+
+    selects = [each for each in statements if each.startswith("SELECT")]
+    assert (len(bins), len(selects)) == (count, 4)
+    assert seen == {(f"Organization {key}", 2) for key in range(200, 200 + count)}
+
+
+async def test_no_list_joins_who_made_or_changed_a_row(database, statements):
+    """Audit columns are read as numbers, and lead nowhere unless somebody asks."""
+    async with database.writing() as session:
+        await add_bins(session, 2)
+    statements.clear()
+
+    async with database.reading() as session:
+        bin_ = (await session.scalars(BinList.apply(select(Bin).where(Bin.id == 200)))).one()
+
+        with pytest.raises(InvalidRequestError, match="created_by"):
+            _ = bin_.created_by
+
+    joins = [each.partition(" ON ")[2] for each in statements]
+    assert not any("created_by_id" in each or "updated_by_id" in each for each in joins)
+
+
+def test_the_profiles_are_what_the_models_have():
+    """As the service checks them when it starts."""
+    check_profiles()
+
+    assert len(RouteDetail.options()) == 2
