@@ -9,10 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select, text, update
 from sqlalchemy.exc import StatementError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
-from sqlalchemy.orm import Session, aliased, joinedload, lazyload, raiseload, selectinload, sessionmaker
+from sqlalchemy.orm import (
+    Session,
+    aliased,
+    joinedload,
+    lazyload,
+    load_only,
+    raiseload,
+    selectinload,
+    sessionmaker,
+    subqueryload,
+    with_polymorphic,
+)
 
 from perfkit.errors import ProfileError, ProfileFileError
 from perfkit.loading import LearnedProfiles, Rules, UnreadableProfiles
@@ -360,6 +371,54 @@ def test_a_statement_gets_no_more_paths_than_the_rules_allow(fleet: Fleet, learn
             _ = each.customer, list(each.tags), list(each.collections)
 
     assert counts(fleet, three, 4) == [19, 19, 19, 9]
+
+
+def walk(found: Bin | None) -> Any:
+    assert found is not None
+    return found.id, found.customer.organization.name, [each.name for each in found.tags], found.created_by.name
+
+
+BINS = select(Bin).order_by(Bin.id)
+EVERY = with_polymorphic(Bin, [GlassBin])
+STATEMENTS: dict[str, Any] = {
+    "yield_per": BINS.execution_options(yield_per=3),
+    "populate_existing": BINS.execution_options(populate_existing=True),
+    "from_statement": select(Bin).from_statement(text("SELECT * FROM bins ORDER BY id")),
+    "for_update": BINS.with_for_update(),
+    "joined": BINS.options(joinedload(Bin.collections)),
+    "subquery": BINS.options(subqueryload(Bin.collections)),
+    "polymorphic": select(EVERY).order_by(EVERY.id),
+    "subclass": select(GlassBin).order_by(GlassBin.id),
+    "distinct": BINS.join(Bin.collections).distinct(),
+    "some columns": BINS.options(load_only(Bin.name)),
+}
+ODD: dict[str, Callable[[Session], Any]] = {
+    "get": lambda session: walk(session.get(Bin, 2)),
+    "legacy query": lambda session: [walk(each) for each in session.query(Bin).order_by(Bin.id)],
+    "merge": lambda session: walk(session.merge(Bin(id=3, name="other", kind="plain"))),
+    "returning": lambda session: len(session.scalars(update(Bin).values(lon=1).returning(Bin)).all()),
+    "columns": lambda session: [tuple(each) for each in session.execute(select(Bin.id, func.count()).group_by(Bin.id))],
+}
+
+
+@pytest.mark.parametrize("kind", [*STATEMENTS, *ODD])
+@pytest.mark.parametrize("withhold", [0.0, 1.0])
+def test_whatever_the_statement_the_result_stays(fleet: Fleet, learn: Learn, kind: str, withhold: float):
+    """And never takes more statements than before."""
+    found = []
+    learn(withhold=withhold)
+
+    for _ in range(6):
+        with fleet.session() as session, session.no_autoflush:
+            if kind in ODD:
+                found.append((ODD[kind](session), fleet.count))
+            else:
+                result = session.scalars(STATEMENTS[kind])
+                seen = [walk(each) for each in (result.unique() if kind == "joined" else result)]
+                found.append((seen, fleet.count))
+
+    assert [result for result, _ in found] == [found[0][0]] * 6
+    assert max(count for _, count in found) == found[0][1]
 
 
 def test_only_the_sessions_given_are_watched(fleet: Fleet, file: Path):

@@ -12,8 +12,7 @@ import re
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
-from copy import deepcopy
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -81,8 +80,11 @@ def write(path: str | FilePath, book: Mapping[Place, Usage]) -> None:
 
 
 def copied(book: Mapping[Place, Usage]) -> Book:
-    """The same as values of its own."""
-    return {place: deepcopy(usage) for place, usage in list(book.items())}
+    """The same as values of its own; threads may go on counting meanwhile."""
+    return {
+        place: Usage(usage.runs, {path: replace(seen) for path, seen in list(usage.paths.items())})
+        for place, usage in list(book.items())
+    }
 
 
 def added(there: Book, mine: Book, before: Book) -> Book:

@@ -70,9 +70,11 @@ class _Source(NamedTuple):
         parts = tuple(state.load_path.path)
         if self.base and parts[: len(self.base)] == self.base:
             parts = parts[len(self.base) - 1 :]
-        found = [each for each in self.tokens if each[0] is None or parts[0].mapper.isa(each[0].mapper)]
+        # without a path there is the object's own class, as after populate_existing
+        at = parts[0] if parts else state.mapper
+        found = [each for each in self.tokens if each[0] is None or at.mapper.isa(each[0].mapper)]
         # an alias is that of the statement which was compiled first: equal ones are told apart by their kind only
-        found.sort(key=lambda each: each[0] is not None and each[0].is_mapper != parts[0].is_mapper)
+        found.sort(key=lambda each: each[0] is not None and each[0].is_mapper != at.is_mapper)
         return (found[0][1], (*self.prefix, *_names(parts))) if found else None
 
 
