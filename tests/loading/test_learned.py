@@ -27,7 +27,7 @@ from sqlalchemy.orm import (
 
 from perfkit.errors import ProfileError, ProfileFileError
 from perfkit.loading import LearnedProfiles, Rules, UnreadableProfiles
-from perfkit.loading.evidence import Seen
+from perfkit.loading.evidence import Place, Seen, Usage
 from perfkit.loading.keeping import read, write
 from tests.loading.fleet import Base, Bin, Customer, Fleet, GlassBin, Organization, User
 
@@ -484,6 +484,17 @@ def test_the_file_is_the_same_for_the_same_profiles(fleet: Fleet, learn: Learn, 
     assert file.read_text() == before
     assert before.index("Bin") < before.index("Customer")
     assert [each.name for each in file.parent.iterdir()] == ["profiles.json"]
+
+
+def test_names_that_no_file_may_have_are_left_out(file: Path):
+    """What is written can be read, whatever classes are called."""
+    good = Place("shop:Bin", "shop:bins", "00")
+    odd = Place("shop:Bin[int]", "shop:bins", "00")
+    usage = Usage(3, {("customer",): Seen(used=3), ("a b",): Seen(used=3)})
+
+    write(file, {good: usage, odd: usage})
+
+    assert read(file) == {good: Usage(3, {("customer",): Seen(used=3)})}
 
 
 GOOD = {

@@ -16,7 +16,7 @@ Path = tuple[str, ...]
 """Names from the entity on; those of collections end in `[]`."""
 
 MAX_DEPTH = 6  # steps of a path: further on, it is a walk along a list or a tree
-MAX_SEEN = 50  # paths of one place
+MAX_SEEN = 30  # paths of one place
 OLD = 1_000  # runs after which all counts of a place are halved, so that habits can change
 
 

@@ -20,7 +20,7 @@ from perfkit.errors import ProfileFileError
 from perfkit.loading.evidence import Path, Place, Seen, Usage
 
 VERSION = 1
-MAX_BYTES = 16 * 1024 * 1024
+MAX_BYTES = 32 * 1024 * 1024  # all places with all of their paths have about 22 MB
 MAX_COUNT = 10**12
 
 Book = dict[Place, Usage]
@@ -56,14 +56,22 @@ def read(path: str | FilePath) -> Book:
 
 
 def write(path: str | FilePath, book: Mapping[Place, Usage]) -> None:
-    """Replace the file in one step; the same profiles are the same bytes."""
+    """Replace the file in one step; the same profiles are the same bytes.
+
+    Names that `read` would refuse are left out: such as those of classes that were made with brackets in them.
+    """
     profiles = [
         {
             **place._asdict(),
             "runs": usage.runs,
-            "paths": {".".join(each): asdict(seen) for each, seen in sorted(usage.paths.items())},
+            "paths": {
+                text: asdict(seen)
+                for each, seen in sorted(usage.paths.items())
+                if _PATH.fullmatch(text := ".".join(each))
+            },
         }
         for place, usage in sorted(book.items(), key=lambda item: item[0])
+        if all(pattern.fullmatch(getattr(place, name)) for name, pattern in _NAMES.items())
     ]
     text = json.dumps({"version": VERSION, "profiles": profiles}, indent=1, ensure_ascii=False) + "\n"
     target = FilePath(path)

@@ -26,7 +26,7 @@ from perfkit.sqla.origin import Stack, is_application
 
 Mode = Literal["suggest", "if_empty", "on"]
 
-MAX_PLACES = 10_000
+MAX_PLACES = 5_000
 MAX_MADE = 10_000  # options kept for statements to come
 OUTER = 3  # functions outside the one that asks, by which two ways to it are told apart
 
@@ -140,7 +140,8 @@ def _module(code: CodeType) -> str:
     found = _modules.get(code.co_filename)
     if found is None:
         for name, module in list(sys.modules.items()):
-            if (file := getattr(module, "__file__", None)) is not None:
+            file = getattr(module, "__dict__", {}).get("__file__")  # a lazy module must not begin to load
+            if isinstance(file, str):
                 _modules.setdefault(file, name)
         found = _modules.setdefault(code.co_filename, re.sub(r"\W", "_", FilePath(code.co_filename).stem) or "_")
     return found
