@@ -29,7 +29,7 @@ from perfkit.errors import ProfileError, ProfileFileError
 from perfkit.loading import LearnedProfiles, Rules, UnreadableProfiles
 from perfkit.loading.evidence import Place, Seen, Usage
 from perfkit.loading.keeping import read, write
-from tests.loading.fleet import Base, Bin, Customer, Fleet, GlassBin, Organization, User
+from tests.loading.fleet import Base, Bin, Collection, Customer, Fleet, GlassBin, Organization, User
 
 Learn = Callable[..., LearnedProfiles]
 
@@ -218,6 +218,15 @@ def test_raiseload_still_raises(fleet: Fleet, learn: Learn):
 
     with fleet.session() as session, pytest.raises(Exception, match="raise"):
         organizations(session, raiseload(Bin.customer))
+
+
+def test_a_statement_with_a_raiseload_is_left_alone(fleet: Fleet, learn: Learn):
+    """What is loaded beside it would raise as well, where it did not before."""
+    learn()
+
+    counted = counts(fleet, organizations, 5, selectinload(Bin.collections).raiseload(Collection.bin))
+
+    assert counted == [14] * 5
 
 
 def test_a_path_behind_what_is_mapped_as_eager_is_learned(fleet: Fleet, learn: Learn):

@@ -28,6 +28,7 @@ Mode = Literal["suggest", "if_empty", "on"]
 
 MAX_PLACES = 5_000
 MAX_MADE = 10_000  # options kept for statements to come
+RAISES = frozenset({"raise", "raise_on_sql"})  # what is loaded beside them would raise, too, where it did not before
 OUTER = 3  # functions outside the one that asks, by which two ways to it are told apart
 
 
@@ -62,7 +63,7 @@ class Learner:
         if not paths:
             return run, ()
         chosen = chosen_of(statement, entity)
-        if chosen and self._mode == "if_empty":
+        if (chosen and self._mode == "if_empty") or RAISES & {*chosen.values()}:
             return run, ()
         if self._rules.withhold and self._chance() < self._rules.withhold and not is_async():
             run.withheld = paths[int(self._chance() * len(paths)) % len(paths)]
