@@ -17,6 +17,8 @@ from perfkit.cli.cache import cache
 from perfkit.cli.profiles import profiles
 from perfkit.cli.terminal import typer
 
+__all__: list[str] = []  # its surface is the command
+
 app = typer.Typer(help="perfkit: fast SQLAlchemy services whose answers stay right.", no_args_is_help=True)
 app.add_typer(cache, name="cache")
 app.add_typer(profiles, name="profiles")
