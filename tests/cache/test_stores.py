@@ -301,6 +301,16 @@ def test_memory_never_puts_out_a_dirty_cell():
     assert run_now(store.read([CELL])).values[0].startswith(DIRTY)
 
 
+@on_servers
+def test_hiredis_reads_the_answers_where_it_is_installed(asked):
+    """As it is here: a parser in C."""
+    asked.read([KEY])
+
+    nodes = asked.store._wire._node
+    idle = nodes._idle if hasattr(nodes, "_idle") else [held for loop in nodes._loops.values() for held in loop.idle]
+    assert [type(held.connection._parser).__name__ for held in idle] in (["_HiredisParser"], ["_AsyncHiredisParser"])
+
+
 def test_an_entry_larger_than_memory_does_not_stay():
     """Nor does it throw an error."""
     store = MemoryStore(max_bytes=1000)

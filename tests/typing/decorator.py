@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from perfkit import Cache, Policy
-from perfkit.cache import cached
+from perfkit.cache import Explanation, Peeked, cached
 
 cache = Cache("typing", Policy(mode="strict", ttl=900))
 
@@ -60,6 +60,12 @@ async def uses(session: Session, asession: AsyncSession, table: Table) -> None:
     assert_type(cache.drop(plain, session, 1), bool)
     assert_type(cache.drop(suspending, asession, 1), Awaitable[bool])
     assert_type(cache.key_of(Board.free, 1), str)
+    assert_type(cache.peek(Board.free, 1), Peeked[bytes] | None)
+    assert_type(await cache.peek(Board.of_class, asession, key=1), Peeked[str] | None)
+    assert_type(cache.explain(plain, session, 1), Explanation)
+    assert_type(await cache.explain(Board.of_class, asession), Explanation)
+    assert_type(cache.bypass(plain, session, 1), dict[str, int])
+    assert_type(await cache.bypass(Board.of_class, asession), str)
 
     assert_type(cache.get(session, Board, 1), Board | None)
     assert_type(await cache.get(asession, Board, (1, "x")), Board | None)
