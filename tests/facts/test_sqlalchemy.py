@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import Column, ForeignKey, Integer, MetaData, String, Table, create_engine, event, insert, select
+from sqlalchemy import (
+    Column,
+    ForeignKey,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    create_engine,
+    event,
+    insert,
+    inspect,
+    select,
+)
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, ORMExecuteState, Session, mapped_column, relationship
 
 from perfkit.sqla import private
 from perfkit.sqla.statements import table_of
@@ -241,3 +253,205 @@ def test_a_session_asks_its_identity_map_before_it_hands_out_what_it_holds(engin
         assert held is not None
         assert "get" not in vars(session.identity_map)
     assert bool(told) is hands_out
+
+
+# ---- lazy loads
+
+
+class Family(DeclarativeBase):
+    pass
+
+
+class Parent(Family):
+    __tablename__ = "parents"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(default="", deferred=True)
+    children: Mapped[list[Child]] = relationship(order_by="Child.id", back_populates="parent")
+
+
+class Child(Family):
+    __tablename__ = "children"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    parent_id: Mapped[int] = mapped_column(ForeignKey("parents.id"))
+    parent: Mapped[Parent] = relationship(back_populates="children")
+
+
+@pytest.fixture
+def family(engine):
+    Family.metadata.create_all(engine)
+    with Session(engine) as session:
+        session.add_all(Parent(id=number, children=[Child(), Child()]) for number in (1, 2, 3))
+        session.commit()
+    with Session(engine) as session:
+        yield session
+
+
+def heard(session, load):
+    """What `do_orm_execute` tells of the one statement that `load` sends."""
+    executions: list[ORMExecuteState] = []
+
+    def note(execution):
+        executions.append(execution)
+
+    event.listen(session, "do_orm_execute", note)
+    load()
+    event.remove(session, "do_orm_execute", note)
+    return executions[0]
+
+
+def test_nothing_that_batching_needs_is_missing():
+    """It would turn itself off, and say what."""
+    assert private.why_not_batched() is None
+
+
+def test_objects_of_one_statement_have_its_number(family):
+    """Larger for later ones, and between the numbers that are taken before and after it."""
+    first, one, between = private.new_run(), family.scalars(select(Parent)).all(), private.new_run()
+    other, last = family.scalars(select(Child)).all(), private.new_run()
+
+    (run,) = {private.run_of(inspect(each)) for each in one}
+    (later,) = {private.run_of(inspect(each)) for each in other}
+
+    assert first < run < between < later < last
+
+
+def test_a_number_between_two_is_that_of_no_load(family):
+    """So a state can be told that it belongs to another group."""
+    parents = family.scalars(select(Parent)).all()
+    private.regroup(inspect(parents[0]), 0.5)
+    assert private.run_of(inspect(parents[0])) == 0.5
+    family.scalars(select(Parent)).all()
+    assert private.run_of(inspect(parents[0])) == 0.5
+
+
+def test_who_came_last_stands_last_in_the_identity_map(family):
+    """A look backwards finds them first, and a refresh moves nobody."""
+    parents = family.scalars(select(Parent).order_by(Parent.id)).all()
+    children = family.scalars(select(Child).order_by(Child.id)).all()
+    family.refresh(parents[0])
+
+    found = [state.obj() for state in private.newest_first(family)]
+
+    assert found == [*reversed(children), *reversed(parents)]
+
+
+def test_a_lazy_load_is_told_with_its_object_its_relation_and_its_binds(family):
+    """In its statement each of them is compared with one column."""
+    parent = family.scalars(select(Parent)).first()
+    execution = heard(family, lambda: parent.children)
+
+    assert execution.lazy_loaded_from is inspect(parent)
+    assert execution.loader_strategy_path[-1] is Parent.children.property
+    binds, by_identity = private.lazy_binds(Parent.children.property)
+    assert list(binds.values()) == [Parent.__table__.c.id]
+    assert not by_identity
+    assert set(binds) == set(execution.parameters)
+    assert str(execution.statement.whereclause).count(" = ") == 1
+
+
+def test_a_lazy_load_by_primary_key_is_told_the_same_way(family):
+    """Its bind is that of the mapper, and the column that of the parent."""
+    child = family.scalars(select(Child)).first()
+    execution = heard(family, lambda: child.parent)
+
+    binds, by_identity = private.lazy_binds(Child.parent.property)
+    assert list(binds.values()) == [Child.__table__.c.parent_id]
+    assert by_identity
+    assert set(binds) == set(execution.parameters) == set(private.identity_binds(inspect(Parent)))
+
+
+def test_a_column_load_is_told_with_its_object_and_its_names(family):
+    """Deferred ones, and what was expired; not what somebody refreshes."""
+    parent = family.scalars(select(Parent)).first()
+
+    execution = heard(family, lambda: parent.name)
+    assert execution.is_column_load
+    assert private.refresh_of(execution) == (inspect(parent), {"name"})
+    family.expire(parent)
+    assert "id" in private.refresh_of(heard(family, lambda: parent.id))[1]
+    assert private.refresh_of(heard(family, lambda: family.refresh(parent))) is None
+
+
+def test_the_conditions_of_a_statement_can_be_exchanged(family):
+    """All of them, and nothing else."""
+    statement = select(Parent).where(Parent.id == 1).where(Parent.name == "").order_by(Parent.id)
+    changed = private.with_where(statement, [Parent.id.in_([2, 3])])
+
+    assert [each.id for each in family.scalars(changed)] == [2, 3]
+    assert family.scalars(statement).one().id == 1
+
+
+def test_rows_become_entities_when_they_are_asked_for(family):
+    """By the result's own generator, one part after the other; until then the session has none of them."""
+    statement = select(Child).add_columns(Child.parent_id.label("key")).order_by(Child.id)
+    replay = private.Replay(family.execute(statement), statement)
+
+    assert len(family.identity_map) == 0
+    assert [row[replay.place_of("key")] for row in replay.rows] == [1, 1, 2, 2, 3, 3]
+    assert [each.id for each in replay.entities(replay.rows[2:4], None)] == [3, 4]
+    assert replay.entities([], None) == []
+    (late,) = replay.entities(replay.rows[5:], None)
+    assert (late.id, private.run_of(inspect(late))) == (6, replay.run)
+    del late
+    assert len(family.identity_map) == 0
+
+
+def test_what_loads_an_attribute_can_be_stood_before(family):
+    """For a class and a relation; and taken away again."""
+    parent = family.scalars(select(Parent)).first()
+    asked: list[object] = []
+
+    class Before:
+        def __init__(self, original):
+            self.original = original
+
+        def __call__(self, state, passive):
+            asked.append(state)
+            assert passive == private.PASSIVE_OFF
+            return self.original(state, passive)
+
+    private.put_before(inspect(parent), "children", Before)
+    assert len(parent.children) == 2
+    private.take_away(Before)
+    family.expire(parent, ["children"])
+
+    assert len(parent.children) == 2
+    assert asked == [inspect(parent)]
+
+
+def test_live_sessions_and_their_listeners_are_known(family):
+    """One that is added while they are told of a statement does not disturb them."""
+    assert family in private.live_sessions()
+    told: list[str] = []
+
+    def first(execution):
+        told.append("first")
+        assert private.part_listeners(family)
+        event.listen(family, "do_orm_execute", second)
+
+    def second(execution):
+        told.append("second")
+
+    event.listen(family, "do_orm_execute", first)
+    event.listen(family, "do_orm_execute", lambda execution: told.append("third"))
+    family.scalars(select(Parent)).all()
+
+    assert told == ["first", "third"]
+    assert private.listeners_of(family)[-1] is second
+
+
+def test_listeners_on_one_connection_are_of_that_one(engine):
+    """Its statements, its end, and the way back to a savepoint."""
+    told: list[str] = []
+    with engine.connect() as one, engine.connect() as other:
+        event.listen(one, "before_cursor_execute", lambda *given: told.append("statement"))
+        event.listen(one, "rollback", lambda connection: told.append("rollback"))
+        event.listen(one, "rollback_savepoint", lambda connection, name, context: told.append("back"))
+        other.execute(select(Thing))
+        other.rollback()
+        assert told == []
+        one.execute(select(Thing))
+        one.begin_nested().rollback()
+        one.rollback()
+    # SAVEPOINT and ROLLBACK TO are statements themselves
+    assert told == ["statement", "statement", "back", "statement", "rollback"]

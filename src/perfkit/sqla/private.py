@@ -13,7 +13,8 @@
     placer              ClassManager._state_constructor, ._state_setter,
                         IdentityMap._add_unpresent            else: make_transient_to_detached() and Session.add()
     structure_of        ClauseElement._generate_cache_key     else: None; statements are not cached
-    has_listeners_left  ORMExecuteState._remaining_events     else: True; statements are not cached
+    has_listeners_left,
+    listeners_left      ORMExecuteState._remaining_events     else: True; statements are not cached, nor loads batched
     is_legacy_query     load_options._legacy_uniquing         else: True; statements are not cached
     wants_unique, require_unique    Result._unique_filter_state    else: a cached result does not ask for `unique()`
     result_of           SimpleResultMetaData(_create_unique_filters=)    else: `unique()` hashes entities
@@ -31,6 +32,21 @@
     columns_of          SQLCompiler._result_columns       else: none; neither are rows of them
     locks_rows          Select._for_update_arg            else: False; looped locks are taken for loops
     tell_loaded         dispatch.load, .refresh, .loaded_as_persistent    else: their listeners are not called
+    run_of, regroup     InstanceState.runid               else: None; nobody has siblings
+    new_run             orm.loading._new_runid            else: None; a statement cannot ask to be left alone
+    newest_first        WeakInstanceDict._dict            else: all_states(), which copies
+    refresh_of          load_options._refresh_state, ._is_user_refresh,
+                        compile_options._only_load_props  else: None; columns are not batched
+    lazy_binds          RelationshipProperty._get_strategy, _LazyLoader.use_get, ._equated_columns,
+                        ._simple_lazy_clause, Mapper._get_clause    else: None; relations are not batched
+    with_where          Select._where_criteria            else: LookupError; nothing is batched
+    Replay              ChunkedIteratorResult.chunks, .raw, CursorResult.fetchmany of one object,
+                        SQLCompiler.compile_state, .orm_setup_cursor_result, .eager_joins    else: nothing is batched
+    put_before          AttributeImpl.callable_           else: batched values take the way of a statement
+    listeners_of        Session.dispatch.do_orm_execute   else: one is taken to be there; the same slow way
+    live_sessions       orm.session._sessions             else: none; a session is batched from its next transaction on
+    part_listeners      _ListenerCollection.listeners     else: False; sessions with listeners are not batched
+    why_not_batched     says which of these is missing
 
 `tests/facts/test_sqlalchemy.py` says of each that it still does what we think.
 """
@@ -38,30 +54,44 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import cache, partial
 from types import FrameType
 from typing import Any, Protocol, TypeVar
 
+import sqlalchemy
 from sqlalchemy import (
     Column,
     Connection,
+    CursorResult,
     Dialect,
     Engine,
     Executable,
     FromClause,
     IteratorResult,
     Result,
+    Select,
     inspect,
+    select,
     util,
 )
 from sqlalchemy.engine import cursor as _cursors
 from sqlalchemy.engine.cursor import CursorFetchStrategy
-from sqlalchemy.engine.result import SimpleResultMetaData
+from sqlalchemy.engine.result import ChunkedIteratorResult, SimpleResultMetaData
 from sqlalchemy.exc import InvalidRequestError
-from sqlalchemy.orm import Mapper, ORMExecuteState, Session, loading, make_transient_to_detached
-from sqlalchemy.orm.attributes import instance_state, set_committed_value
+from sqlalchemy.orm import (
+    InstanceState,
+    Mapper,
+    ORMExecuteState,
+    RelationshipProperty,
+    Session,
+    loading,
+    make_transient_to_detached,
+)
+from sqlalchemy.orm.attributes import instance_state, manager_of_class, set_committed_value
+from sqlalchemy.orm.base import PassiveFlag
 from sqlalchemy.orm.context import QueryContext
 from sqlalchemy.orm.identity import IdentityMap
 from sqlalchemy.types import TypeEngine
@@ -80,6 +110,7 @@ T = TypeVar("T")
 
 _new_runid: Any = getattr(loading, "_new_runid", None)
 _default_fetch: Any = getattr(_cursors, "_DEFAULT_FETCH", None)
+PASSIVE_OFF = PassiveFlag.PASSIVE_OFF  # how an attribute is read that may load whatever it takes
 _await: Any = getattr(util, "await_", None) or getattr(util, "await_only", None)
 
 
@@ -463,6 +494,12 @@ def has_listeners_left(state: ORMExecuteState) -> bool:
     return left is None or bool(left())
 
 
+def listeners_left(state: ORMExecuteState) -> list[Any]:
+    """Who is still to be told of this one."""
+    left: Any = getattr(state, "_remaining_events", None)
+    return [None] if left is None else list(left())
+
+
 def is_legacy_query(state: ORMExecuteState) -> bool:
     """Whether a `Query` executes it, which looks into its result for more than rows."""
     return bool(getattr(state.load_options, "_legacy_uniquing", True))
@@ -497,3 +534,213 @@ def require_unique(result: Result[Any]) -> None:
 
     if hasattr(result, "_unique_filter_state"):
         result._unique_filter_state = (set(), refuse)  # noqa: SLF001
+
+
+# ---- loads: who was loaded together, and rows that become entities later
+
+
+def run_of(state: InstanceState[Any]) -> float | None:
+    """The number of the load that made an object; larger for later ones. None for what no query has loaded.
+
+    An object from a batch has half a number more than the statement that read its row, which is that of no load.
+    """
+    return getattr(state, "runid", None)
+
+
+def regroup(state: InstanceState[Any], run: float | None) -> None:
+    """Let `state` belong to the objects of another load: its own was for it alone."""
+    state.runid = run  # type: ignore[assignment]
+
+
+def new_run() -> int | None:
+    """A number larger than those of all loads so far, and smaller than those to come."""
+    make: Any = getattr(loading, "_new_runid", None)
+    return None if make is None else make()
+
+
+def newest_first(session: Session) -> Iterable[InstanceState[Any]]:
+    """The states of the identity map, those that came last first; RuntimeError if one goes meanwhile."""
+    held: dict[Any, InstanceState[Any]] | None = getattr(session.identity_map, "_dict", None)
+    return reversed(session.identity_map.all_states() if held is None else held.values())
+
+
+def refresh_of(execution: ORMExecuteState) -> tuple[InstanceState[Any], frozenset[str]] | None:
+    """Whose columns a column load is for, and their names; None where somebody has called `refresh()`."""
+    state = getattr(execution.load_options, "_refresh_state", None)
+    names = getattr(getattr(execution.statement, "_compile_options", None), "_only_load_props", None)
+    if state is None or not names or getattr(execution.load_options, "_is_user_refresh", True):
+        return None
+    return state, frozenset(names)
+
+
+def identity_binds(mapper: Mapper[Any]) -> tuple[str, ...] | None:
+    """The names of the binds by which a row of `mapper` is fetched, in the order of its primary key."""
+    clause: Any = getattr(mapper, "_get_clause", None)
+    return None if clause is None else tuple(clause[1][column].key for column in mapper.primary_key)
+
+
+def lazy_binds(relation: RelationshipProperty[Any]) -> tuple[dict[str, Any], bool] | None:
+    """The binds of a relation's lazy SELECT that differ by parent, each with the parent's column whose value it is.
+
+    And whether it fetches by primary key, so that it sends nothing for what the session has. None if not known.
+    """
+    with suppress(AttributeError, KeyError, TypeError, ValueError):
+        strategy: Any = relation._get_strategy((("lazy", "select"),))  # noqa: SLF001
+        if strategy.use_get:
+            names = identity_binds(relation.mapper)
+            if names is None:
+                return None
+            equated = strategy._equated_columns  # noqa: SLF001
+            return {name: equated[key] for name, key in zip(names, relation.mapper.primary_key, strict=True)}, True
+        _, binds = strategy._simple_lazy_clause  # noqa: SLF001
+        return {name: column for name, column, _ in binds if column is not None}, False
+    return None
+
+
+def with_where(statement: Select[Any], terms: Sequence[Any]) -> Select[Any]:
+    """`statement` with other conditions in place of its own."""
+    if not hasattr(statement, "_where_criteria"):
+        raise LookupError("_where_criteria")
+    changed = statement.where(*terms[:1])
+    changed._where_criteria = tuple(terms)  # noqa: SLF001
+    return changed
+
+
+class Replay:
+    """The rows of one statement, read at once, that become entities when they are asked for.
+
+    Owns the result of SQLAlchemy, whose rows were taken out; `rows` are they. `is_flat` when a row is one entity and
+    nothing else is loaded with it by a join: then all of them go through one context, which was prepared once. Else,
+    and for a refresh, each goes through one of its own, as it would for a statement of its own.
+    """
+
+    __slots__ = ("_chunks", "_cursor", "_run", "_statement", "is_busy", "is_flat", "rows")
+
+    def __init__(self, result: ChunkedIteratorResult[Any], statement: Executable) -> None:
+        cursor: Any = result.raw
+        self._statement = statement
+        if not isinstance(cursor, CursorResult):
+            raise LookupError("raw")
+        self._cursor: Any = cursor
+        context: Any = result.context
+        self._run = context.runid
+        self._chunks: Any = result.chunks(1)
+        self.rows: list[Any] = list(cursor.fetchall())
+        self.is_flat = not _compiled_state(cursor).eager_joins
+        self.is_busy = False
+
+    @property
+    def connection(self) -> Connection:
+        """That which sent it."""
+        connection: Connection = self._cursor.connection
+        return connection
+
+    @property
+    def run(self) -> float:
+        """The run of entities that come of it; see `run_of`."""
+        return float(self._run) + 0.5
+
+    def place_of(self, label: str) -> int:
+        """Where in each row the column stands that was selected under `label`."""
+        return list(self._cursor.keys()).index(label)
+
+    def entities(self, rows: list[Any], execution: ORMExecuteState | None) -> list[Any]:
+        """What `rows` are in the session now, as `execution` would have made them of it; each once."""
+        self.is_busy = True
+        last: Any = self._run
+        try:
+            if execution is None and self.is_flat:
+                made = self._next(self._chunks, rows)
+            else:
+                assert execution is not None
+                result = self._prepare(execution)
+                last = result.context.runid
+                chunks: Any = result.chunks(1)
+                made = self._next(chunks, rows)
+                chunks.close()
+        finally:
+            self.is_busy = False
+        found = list({id(entity): entity for entity in made}.values())
+        for entity in found:
+            # with the number of its context, the next row of the same entity would be one more of the same load
+            if entity is not None and (state := instance_state(entity)).runid == last:
+                state.runid = self.run  # type: ignore[assignment]
+        return found
+
+    def _next(self, chunks: Any, rows: list[Any]) -> list[Any]:
+        self._cursor.fetchmany = lambda size=None: rows
+        chunk = next(chunks) if rows else []
+        made = [row[0] if isinstance(row, tuple) else row for row in chunk]
+        if chunk:
+            chunk.clear()  # the generator holds it, and with it the entities
+        return made
+
+    def _prepare(self, execution: ORMExecuteState) -> Any:
+        return type(_compiled_state(self._cursor)).orm_setup_cursor_result(
+            execution.session,
+            self._statement,
+            execution.parameters or {},
+            execution.execution_options,
+            dict(execution.bind_arguments),
+            self._cursor,
+        )
+
+
+def _compiled_state(cursor: Any) -> Any:
+    return cursor.context.compiled.compile_state
+
+
+def put_before(state: InstanceState[Any], name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Put `make(callable)` in place of what loads `name` lazily for objects of this class."""
+    impl: Any = state.manager[name].impl
+    original = getattr(impl, "callable_", None)
+    if original is not None:
+        impl.callable_ = make(original)
+
+
+def take_away(kind: type[Any]) -> None:
+    """Undo `put_before` wherever a `kind` was put, whose `original` comes back."""
+    for cls in mapped_classes():
+        for name in manager_of_class(cls):
+            impl: Any = getattr(manager_of_class(cls)[name], "impl", None)
+            if isinstance(getattr(impl, "callable_", None), kind):
+                impl.callable_ = impl.callable_.original
+
+
+def listeners_of(session: Session) -> list[Any]:
+    """Who listens to `do_orm_execute`."""
+    return list(getattr(session.dispatch, "do_orm_execute", (None,)))
+
+
+def live_sessions() -> list[Session]:
+    """The sessions that there are in this process."""
+    held: Any = getattr(sys.modules[Session.__module__], "_sessions", None)
+    with suppress(RuntimeError):  # another thread has made one
+        return [] if held is None else list(held.values())
+    return []
+
+
+def part_listeners(session: Session) -> bool:
+    """Let those who go through its listeners to `do_orm_execute` go on through them, though one is added now."""
+    collection: Any = getattr(session.dispatch, "do_orm_execute", None)
+    listeners = getattr(collection, "listeners", None)
+    if listeners:
+        if not isinstance(listeners, deque):
+            return False
+        collection.listeners = deque(listeners)
+    return True
+
+
+@cache
+def why_not_batched() -> str | None:
+    """Which name batching needs and this SQLAlchemy has not; None if all are there."""
+    with sqlalchemy.create_engine("sqlite://").connect() as connection, Session(connection) as session:
+        wanted = {
+            "InstanceState.runid": hasattr(InstanceState, "runid"),
+            "Select._where_criteria": hasattr(select(1), "_where_criteria"),
+            "RelationshipProperty._get_strategy": hasattr(RelationshipProperty, "_get_strategy"),
+            "Mapper._get_clause": hasattr(Mapper, "_get_clause"),
+            "loading.instances": hasattr(loading, "instances"),
+            "Session.identity_map": hasattr(session, "identity_map"),
+        }
+    return next((name for name, is_there in wanted.items() if not is_there), None)
