@@ -14,6 +14,7 @@ PerfkitError
 │   ├── BaselineError (ValueError)     a file of known findings that cannot be read
 │   ├── LoadingDeclarationError (ValueError)     an ignore rule that cannot work
 │   │   └── UnknownPath                a path names a class, a table or an attribute that does not exist
+│   ├── CannotLoadLazily (MissingGreenlet)   an attribute was asked for where nothing can be awaited
 │   ├── ProfileFileError (ValueError)  a file of learned profiles that cannot be read
 │   └── ProfileError (ValueError)      a profile that cannot work as declared
 │       └── UnknownAttribute (AttributeError)    a profile names what its class does not have
@@ -31,10 +32,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from sqlalchemy.exc import MissingGreenlet
+
 __all__ = [
     "BaselineError",
     "CacheDeclarationError",
     "CacheError",
+    "CannotLoadLazily",
     "CodecError",
     "CommitRefused",
     "GeometryError",
@@ -137,6 +141,21 @@ class UnknownAttribute(ProfileError, AttributeError):
         self.cls = cls
         self.name = name
         self.near = near
+
+
+class CannotLoadLazily(LoadingError, MissingGreenlet):
+    """An attribute of an AsyncSession's object is not loaded, and was asked for outside of `await`.
+
+    `path` leads to it from what the statement selected, as far as is known; `siblings` is how many others of the same
+    statement have not got it either; `fix` is what to write in the statement, or instead of the access.
+    """
+
+    def __init__(self, *, path: str, siblings: int, fix: str, instead: str) -> None:
+        also = f", and so it is of {siblings} others that came with it" if siblings else ""
+        super().__init__(f"{path} is not loaded{also}, and cannot be loaded without await: write `{fix}`, {instead}.")
+        self.path = path
+        self.siblings = siblings
+        self.fix = fix
 
 
 class NPlusOneFound(LoadingError):

@@ -16,12 +16,16 @@ Declared, checked, and applied to a statement in one call:
         created_by = never()
 
     session.scalars(BinList.apply(select(Bin)))
+
+And where neither was done, `autobatch` reads the lazy loads of siblings in one statement, for a block, a function or
+the process.
 """
 
 from __future__ import annotations
 
 from perfkit.loading import reports
 from perfkit.loading.baseline import Baseline
+from perfkit.loading.batch import autobatch
 from perfkit.loading.detect import Window, detect
 from perfkit.loading.evidence import Rules
 from perfkit.loading.findings import Finding, Kind
@@ -38,6 +42,7 @@ from perfkit.loading.profile import (
     one,
     set_strictness,
 )
+from perfkit.loading.settings import Stats
 from perfkit.sqla.origin import Origin
 
 __all__ = [
@@ -50,9 +55,11 @@ __all__ = [
     "LearnedProfiles",
     "Origin",
     "Rules",
+    "Stats",
     "Strictness",
     "UnreadableProfiles",
     "Window",
+    "autobatch",
     "check_profiles",
     "detect",
     "ignore",
@@ -65,7 +72,7 @@ __all__ = [
     "set_strictness",
 ]
 
-for _public in (Baseline, Finding, Ignore, Ignores, Kind, Origin, Window, detect, ignore):
+for _public in (Baseline, Finding, Ignore, Ignores, Kind, Origin, Stats, Window, autobatch, detect, ignore):
     _public.__module__ = __name__
 for _profile in (
     EagerProfile,

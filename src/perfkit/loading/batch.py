@@ -1,0 +1,243 @@
+"""autobatch: the first object that is asked for a lazy attribute loads it for all that came with it.
+
+    one list of N objects, and an attribute of each       1 + N statements become 1 + 1
+
+Nothing of the application changes: what was read for the others waits outside of the session until they are asked
+(`sqla.loads`), and is forgotten when it may have changed (`loading.ahead`).
+
+Two hooks: a listener to `do_orm_execute` of sessions that are used in a block, which is public and sees each lazy
+load; and a callable in front of an attribute's own, once a batch was read for it, so that siblings are answered without
+a statement being built. Sessions are found when a block begins, and when they begin a transaction in one.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar, Token
+from functools import wraps
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar, cast
+
+import sqlalchemy
+from sqlalchemy import Result, event
+from sqlalchemy.orm import InstanceState, ORMExecuteState, RelationshipProperty, Session
+
+from perfkit.loading import ahead
+from perfkit.loading.impossible import refuse_outside_of_a_greenlet
+from perfkit.loading.settings import Settings, Stats, Trigger
+from perfkit.sqla import loads, private
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+OPTION = "perfkit_autobatch"  # of a statement, to say False
+
+_OFF = Settings()
+_settings: ContextVar[Settings | None] = ContextVar("perfkit_autobatch", default=None)
+_always: list[Settings] = []  # the last one counts, where no block says otherwise
+
+
+class autobatch:  # noqa: N801 - it is used like a function
+    """Batch the lazy loads of a block, of a function, or of the process.
+
+    with autobatch(): …             and of tasks that it starts; of no other thread or task
+    @autobatch()                    each call of a function, sync or async
+    autobatch.always()              everywhere from now on; `stop()` of what it returns is the undo
+    with autobatch.off(): …         not in here
+
+    `trigger` says when a batch is read: at the `"first"` access, at the `"second"` one, or `"adaptive"`: at the first
+    as long as at least a quarter of what is read ahead is used. `max_batch` bounds the objects of one batch, and with
+    them the rows that wait in memory; the next object behind it reads the next batch.
+
+    Beginning a block costs a look at each live session; outside of blocks, a transaction costs one call.
+    """
+
+    def __init__(self, *, trigger: Trigger = "adaptive", max_batch: int = 2000) -> None:
+        self._own = Settings(trigger=trigger, max_batch=max_batch)
+        self._tokens: list[Token[Settings | None]] = []
+
+    @classmethod
+    def always(cls, *, trigger: Trigger = "adaptive", max_batch: int = 2000) -> Self:
+        """Batch wherever no block says otherwise."""
+        everywhere = cls(trigger=trigger, max_batch=max_batch)
+        if install():
+            _always.append(everywhere._own)
+        return everywhere
+
+    def stop(self) -> None:
+        """Undo `always()`. Twice is the same as once."""
+        if self._own in _always:
+            _always.remove(self._own)
+
+    @staticmethod
+    @contextmanager
+    def off() -> Iterator[None]:
+        """Leave the lazy loads of a block as they are."""
+        token = _settings.set(_OFF)
+        try:
+            yield
+        finally:
+            _settings.reset(token)
+
+    @property
+    def stats(self) -> Stats:
+        """What has come of it so far."""
+        return self._own.stats()
+
+    def __enter__(self) -> Self:
+        self._tokens.append(_settings.set(self._own if install() else None))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        _settings.reset(self._tokens.pop())
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """`function`, each call of which is such a block."""
+        if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+            raise TypeError(f"{function.__qualname__} is a generator: write `with autobatch():` inside of it")
+        if inspect.iscoroutinefunction(function):
+
+            @wraps(function)
+            async def awaited(*args: P.args, **kwargs: P.kwargs) -> Any:
+                with _switched_to(self._own):
+                    return await function(*args, **kwargs)
+
+            return cast(Callable[P, R], awaited)
+
+        @wraps(function)
+        def called(*args: P.args, **kwargs: P.kwargs) -> R:
+            with _switched_to(self._own):
+                return function(*args, **kwargs)
+
+        return called
+
+
+@contextmanager
+def _switched_to(settings: Settings) -> Iterator[None]:
+    token = _settings.set(settings if install() else None)
+    try:
+        yield
+    finally:
+        _settings.reset(token)
+
+
+def install() -> bool:
+    """Be told of sessions that begin, and join those that have; False, with one warning, if SQLAlchemy lacks a name."""
+    missing = private.why_not_batched()
+    if missing is not None:
+        warnings.warn(f"autobatch off: SQLAlchemy {sqlalchemy.__version__} has no {missing}", stacklevel=4)
+        return False
+    if not event.contains(Session, "after_begin", _on_begin):
+        event.listen(Session, "after_begin", _on_begin)
+    for session in private.live_sessions():
+        _join(session)
+    return True
+
+
+def uninstall() -> None:
+    """Take away every hook. The next block puts them there again."""
+    if event.contains(Session, "after_begin", _on_begin):
+        event.remove(Session, "after_begin", _on_begin)
+    for session in private.live_sessions():
+        if ahead.is_there(session):
+            event.remove(session, "do_orm_execute", _on_execute)
+            ahead.take_away(session)
+    private.take_away(_Quick)
+
+
+def _on_begin(session: Session, transaction: Any, connection: Any) -> None:
+    if _current() is None or ahead.is_there(session):
+        return
+    _join(session)
+    if not ahead.is_there(session):
+        return
+    waiting = ahead.ahead_of(session)
+
+    def look(connection: Any, cursor: Any, sql: str, parameters: Any, context: Any, executemany: bool) -> None:
+        # the statement that begins the transaction has passed the listeners already
+        if not waiting.is_heard and context.execution_options.get(OPTION) is False:
+            waiting.leave_alone_from_now()
+
+    event.listen(connection, "before_cursor_execute", look)
+
+
+def _join(session: Session) -> None:
+    """Listen to one session: a listener to all would make each statement of all dearer by two in a hundred."""
+    if not ahead.is_there(session) and private.part_listeners(session):
+        ahead.ahead_of(session)
+        event.listen(session, "do_orm_execute", _on_execute)
+
+
+def _current() -> Settings | None:
+    settings = _settings.get()
+    if settings is None:
+        return _always[-1] if _always else None
+    return None if settings is _OFF else settings
+
+
+def _on_execute(execution: ORMExecuteState) -> Result[Any] | None:
+    if not execution.is_select or not execution.is_orm_statement:
+        return None
+    waiting = ahead.ahead_of(execution.session)
+    waiting.until_now()
+    if execution.lazy_loaded_from is None and not execution.is_column_load:
+        return _leave_alone(execution) if _is_excluded(execution) else None
+    question = loads.asked(execution)
+    if question is None:
+        return None
+    refuse_outside_of_a_greenlet(question, waiting.runs)
+    settings = _current()
+    if settings is None:
+        return None
+    if waiting.is_left_alone(question.state):
+        return _leave_alone(execution)
+    if _is_excluded(execution) or _opts_out(question.what):
+        return None
+    found = waiting.answer(question, settings)
+    if found is not None and isinstance(question.what, RelationshipProperty):
+        private.put_before(question.state, question.what.key, _Quick.of(question.what))
+    return found
+
+
+def _leave_alone(execution: ORMExecuteState) -> Result[Any]:
+    return ahead.ahead_of(execution.session).leave_alone(execution.invoke_statement)
+
+
+def _is_excluded(execution: ORMExecuteState) -> bool:
+    """Whether the statement, or the one for which it is an eager load, asks to be left alone."""
+    options: Any = execution.execution_options
+    if options.get(OPTION) is False:
+        return True
+    outer = options.get("sa_top_level_orm_context")
+    return outer is not None and getattr(outer, "execution_options", {}).get(OPTION) is False
+
+
+def _opts_out(what: loads.What) -> bool:
+    return isinstance(what, RelationshipProperty) and what.info.get("perfkit", {}).get("autobatch") is False
+
+
+class _Quick:
+    """Stands before what loads a relation lazily, and answers itself where the rows are there."""
+
+    __slots__ = ("original", "relation")
+
+    def __init__(self, relation: RelationshipProperty[Any], original: Callable[..., Any]) -> None:
+        self.relation = relation
+        self.original = original
+
+    @classmethod
+    def of(cls, relation: RelationshipProperty[Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """What puts one before `original`, once."""
+        return lambda original: original if isinstance(original, cls) else cls(relation, original)
+
+    def __call__(self, state: InstanceState[Any], passive: Any = private.PASSIVE_OFF, **options: Any) -> Any:
+        if passive == private.PASSIVE_OFF and not options and _current() is not None:
+            found = ahead.quick(self.relation, state)
+            if found is not loads.Missing.MISSING:
+                return found
+        return self.original(state, passive, **options)

@@ -1,0 +1,64 @@
+"""A lazy load outside of a greenlet: what was asked for, for how many it is missing, and what to write instead."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy.orm import RelationshipProperty
+
+from perfkit.errors import CannotLoadLazily
+from perfkit.sqla import loads, private
+from perfkit.sqla.siblings import Runs
+
+
+def refuse_outside_of_a_greenlet(question: loads.Asked, runs: Runs) -> None:
+    """Raise what says more than SQLAlchemy's error, where that would come: nothing has been sent yet."""
+    if private.in_greenlet() or not loads.dialect_of(question.execution).is_async:
+        return
+    others = sum(1 for each in runs.siblings(question.session, question.state) if question.unloaded(each))
+    steps = _steps_to(question.state)
+    what, cls = question.what, question.state.class_
+    if isinstance(what, RelationshipProperty):
+        steps = [*steps, (what.parent.class_.__name__, what.key)]
+        names: list[str] = []
+        first = what.key
+    else:
+        names = sorted(what.names.intersection(what.mapper.column_attrs.keys()) or what.names)
+        first = names[0]
+    root = steps[0][0] if steps else cls.__name__
+    last = [names[0]] if len(names) == 1 else [f"({', '.join(names)})"] if names else []
+    path = ".".join([root, *(key for _, key in steps), *last])
+    fix = f".options({_options(steps, [f'undefer({cls.__name__}.{name})' for name in names])})"
+    instead = f"or await it alone: `{_awaited(cls, first)}`"
+    if names and question.state.expired:
+        fix = f"await session.refresh({_small(cls)})"
+        instead = "or keep what was loaded: `async_sessionmaker(…, expire_on_commit=False)`"
+    raise CannotLoadLazily(path=path, siblings=others, fix=fix, instead=instead)
+
+
+def _options(steps: list[tuple[str, str]], undeferred: list[str]) -> str:
+    chain = ".".join([f"selectinload({cls}.{key})" for cls, key in steps])
+    if not undeferred:
+        return chain
+    return ", ".join(undeferred) if not chain else f"{chain}.options({', '.join(undeferred)})"
+
+
+def _awaited(cls: type, name: str) -> str:
+    if hasattr(cls, "awaitable_attrs"):
+        return f"await {_small(cls)}.awaitable_attrs.{name}"
+    return f"await session.run_sync(lambda _: {_small(cls)}.{name})"
+
+
+def _small(cls: type) -> str:
+    return cls.__name__[:1].lower() + cls.__name__[1:]
+
+
+def _steps_to(state: Any) -> list[tuple[str, str]]:
+    """The relations that led from what a statement selects to `state`, as far as SQLAlchemy has noted them."""
+    if not state.load_options:
+        return []
+    return [
+        (each.parent.class_.__name__, each.key)
+        for each in state.load_path.path
+        if isinstance(each, RelationshipProperty)
+    ]
