@@ -37,6 +37,7 @@ EXAMPLE = HERE / "examples/wastemgmt"
 PYTHON_FOLDERS = ("src", "examples", "tools", "tests", "benchmarks", "docs", "noxfile.py", "conftest.py")
 TYPED = ("src", "examples/wastemgmt/wastemgmt", "tools", "benchmarks", "tests/typing", "noxfile.py", "conftest.py")
 GROUPS = ("boot", "demo", "test", "types", "lint", "docs", "bench")
+FUZZED = ("cache", "loading")
 WITHOUT_PROJECT = ("boot", "lint")
 
 nox.needs_version = ">=2025.5"
@@ -101,9 +102,15 @@ def proof(session: nox.Session) -> None:
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """Judge a million hostile cache entries, or as many as `-- …` says."""
+    """Judge a million hostile cache entries, and run 10,000 programs with and without auto-batching.
+
+    `-- cache 5000` or `-- loading 5000` does one of them, that often.
+    """
     _install(session, "test")
-    session.run("python", "-m", "tests.cache.fuzz", *session.posargs)
+    name, *count = session.posargs or ("",)
+    for each in FUZZED if name in ("", *FUZZED) else session.error(f"no {name}: one of {', '.join(FUZZED)}"):
+        if name in ("", each):
+            session.run("python", "-m", f"tests.{each}.fuzz", *count)
 
 
 @nox.session
