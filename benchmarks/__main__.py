@@ -9,11 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import cache, detecting, mixed, precision, stale
+from benchmarks import cache, detecting, loading, mixed, precision, stale
 
 BENCHMARKS = {
     "cache": cache.run,
     "detecting": detecting.run,
+    "loading": loading.run,
     "mixed": mixed.run,
     "precision": precision.run,
     "stale": stale.run,
