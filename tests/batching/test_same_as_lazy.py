@@ -107,6 +107,22 @@ def test_a_write_between_two_siblings_is_seen(both, write):
     both(program)
 
 
+def test_what_waits_is_flushed_when_a_sibling_asks(both):
+    """As by its lazy load, although its rows are there already."""
+
+    def program(session: Session) -> Any:
+        customers = session.scalars(select(Customer).order_by(Customer.id)).all()
+        first = [tag.id for tag in customers[0].tags]
+        session.add(Visit(bin_id=14, number=9))
+        waiting = len(session.new)
+        second = [tag.id for tag in customers[1].tags]
+        return first, waiting, second, len(session.new)
+
+    (_, waiting, _, after), _ = both(program)
+
+    assert (waiting, after) == (1, 0)
+
+
 def test_a_savepoint_that_is_rolled_back_takes_its_rows_along(both):
     """What was read inside is not what is there afterwards."""
 

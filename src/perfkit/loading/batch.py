@@ -37,6 +37,7 @@ OPTION = "perfkit_autobatch"  # of a statement, to say False
 
 _OFF = Settings()
 _settings: ContextVar[Settings | None] = ContextVar("perfkit_autobatch", default=None)
+_told: set[str] = set()
 _always: list[Settings] = []  # the last one counts, where no block says otherwise
 
 
@@ -130,7 +131,9 @@ def install() -> bool:
     """Be told of sessions that begin, and join those that have; False, with one warning, if SQLAlchemy lacks a name."""
     missing = private.why_not_batched()
     if missing is not None:
-        warnings.warn(f"autobatch off: SQLAlchemy {sqlalchemy.__version__} has no {missing}", stacklevel=4)
+        if missing not in _told:
+            _told.add(missing)
+            warnings.warn(f"autobatch off: SQLAlchemy {sqlalchemy.__version__} has no {missing}", stacklevel=4)
         return False
     if not event.contains(Session, "after_begin", _on_begin):
         event.listen(Session, "after_begin", _on_begin)
