@@ -324,6 +324,18 @@ def test_a_number_between_two_is_that_of_no_load(family):
     assert private.run_of(inspect(parents[0])) == 0.5
 
 
+def test_a_session_knows_whether_there_is_something_to_flush(family):
+    """New, changed or deleted; a change that was taken back is one."""
+    parent = family.scalars(select(Parent)).first()
+    assert private.is_clean(family)
+    parent.name = "other"
+    assert not private.is_clean(family)
+    family.flush()
+    assert private.is_clean(family)
+    family.add(Parent(id=99))
+    assert not private.is_clean(family)
+
+
 def test_who_came_last_stands_last_in_the_identity_map(family):
     """A look backwards finds them first, and a refresh moves nobody."""
     parents = family.scalars(select(Parent).order_by(Parent.id)).all()

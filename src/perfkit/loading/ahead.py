@@ -86,7 +86,7 @@ class Ahead:
     def answer(self, question: loads.Asked, settings: Settings) -> Result[Any] | None:
         """The result of a lazy load; None if it is to be sent as it is."""
         session, state, what = question.session, question.state, question.what
-        if session.autoflush and _is_dirty(session):
+        if session.autoflush and not private.is_clean(session):
             return None
         batch = self._batches.get((what, private.run_of(state)))
         if batch is None or not batch.belongs(state) or not batch.answers(question):
@@ -114,7 +114,7 @@ class Ahead:
         batch = self._batches.get((relation, private.run_of(state)))
         if batch is None or not batch.is_quick or batch.replay.is_busy or not batch.belongs(state):
             return _MISSING
-        if (session.autoflush and _is_dirty(session)) or (batch.is_async and not private.in_greenlet()):
+        if (session.autoflush and not private.is_clean(session)) or (batch.is_async and not private.in_greenlet()):
             return _MISSING
         key = self._key(batch, state)
         if key is None or (rows := batch.rows.get(key)) is None or (len(rows) > 1 and not relation.uselist):
@@ -280,10 +280,6 @@ class Ahead:
     def is_left_alone(self, state: State) -> bool:
         run = private.run_of(state)
         return run is not None and any(first < run < last for first, last in self._left_alone)
-
-
-def _is_dirty(session: Session) -> bool:
-    return bool(session.dirty or session.new or session.deleted)
 
 
 def _value(state: State, names: tuple[str, ...] | None) -> loads.Key | None:

@@ -34,6 +34,7 @@
     tell_loaded         dispatch.load, .refresh, .loaded_as_persistent    else: their listeners are not called
     run_of, regroup     InstanceState.runid               else: None; nobody has siblings
     new_run             orm.loading._new_runid            else: None; a statement cannot ask to be left alone
+    is_clean            Session._is_clean                 else: by its sets, which are made anew each time
     newest_first        WeakInstanceDict._dict            else: all_states(), which copies
     refresh_of          load_options._refresh_state, ._is_user_refresh,
                         compile_options._only_load_props  else: None; columns are not batched
@@ -556,6 +557,12 @@ def new_run() -> int | None:
     """A number larger than those of all loads so far, and smaller than those to come."""
     make: Any = getattr(loading, "_new_runid", None)
     return None if make is None else make()
+
+
+def is_clean(session: Session) -> bool:
+    """Whether there is nothing to flush."""
+    ask: Any = getattr(session, "_is_clean", None)
+    return bool(ask()) if ask is not None else not (session.dirty or session.new or session.deleted)
 
 
 def newest_first(session: Session) -> Iterable[InstanceState[Any]]:
