@@ -255,6 +255,32 @@ def test_an_event_that_loads_lazily_itself(both):
     assert seen
 
 
+def test_an_event_that_asks_a_sibling_for_the_same(both):
+    """While its rows become entities for another."""
+    customers: list[Customer] = []
+
+    def ask(tag: Tag, context: Any) -> None:
+        if customers:
+            seen.append([each.id for each in customers.pop().tags])
+
+    seen: list[list[int]] = []
+    event.listen(Tag, "load", ask, restore_load_context=True)
+
+    def program(session: Session) -> Any:
+        seen.clear()
+        found = session.scalars(select(Customer).order_by(Customer.id)).all()
+        customers[:] = found[1:]
+        first = [each.id for each in found[0].tags]
+        customers.clear()
+        return first, list(seen), [[tag.id for tag in each.tags] for each in found]
+
+    try:
+        (_, asked, _), _ = both(program)
+    finally:
+        event.remove(Tag, "load", ask)
+    assert asked
+
+
 def test_merge_without_a_look_is_of_no_load(both):
     """It has no siblings."""
 
