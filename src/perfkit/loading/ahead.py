@@ -150,8 +150,6 @@ class Ahead:
             question,
             key,
             self._others(question, columns),
-            parameters=tuple(question.binds),
-            columns=columns,
             most=settings.max_batch,
         )
         if batch is None:

@@ -154,8 +154,7 @@ class Batch:
 
     what: What
     run: float | None  # of the parents
-    parameters: tuple[str, ...]  # names of binds, in the order of the key
-    columns: tuple[Any, ...]  # of the parent, in the same order; Nones stand for its identity
+    columns: tuple[Any, ...]  # of the parent, in the order of the key; Nones stand for its identity
     by_identity: bool
     options: Any
     path: Any
@@ -214,8 +213,6 @@ def begin(
     key: Key,
     others: Iterable[Key],
     *,
-    parameters: tuple[str, ...],
-    columns: tuple[Any, ...],
     most: int,
 ) -> Batch | None:
     """Read the rows for `key` and for `others`, at most `most` in all; None if there is nothing to gain, or no way."""
@@ -231,7 +228,7 @@ def begin(
     if not _differ(keys):
         return None
     by_bind, rest = pinned
-    wanted = [by_bind[name] for name in parameters]
+    wanted = [by_bind[name] for name in question.binds]
     statement: Any = execution.statement
     labelled = [column.label(f"{LABEL}{number}") for number, column in enumerate(wanted)]
     condition = wanted[0].in_([each[0] for each in keys]) if len(wanted) == 1 else tuple_(*wanted).in_(list(keys))
@@ -249,8 +246,7 @@ def begin(
     return Batch(
         what=question.what,
         run=private.run_of(state),
-        parameters=parameters,
-        columns=columns,
+        columns=tuple(question.binds.values()),
         by_identity=question.by_identity,
         options=state.load_options,
         path=state.load_path,
