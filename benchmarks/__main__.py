@@ -9,11 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import cache, detecting, loading, mixed, precision, stale
+from benchmarks import cache, loading, mixed, precision, stale
 
 BENCHMARKS = {
     "cache": cache.run,
-    "detecting": detecting.run,
     "loading": loading.run,
     "mixed": mixed.run,
     "precision": precision.run,
