@@ -47,6 +47,15 @@ def test_findings_can_be_read_while_the_window_is_open_and_afterwards(engine):
     assert paths(window.findings) == ["Customer.bins"]
 
 
+def test_findings_that_were_read_early_are_not_the_last_word(engine):
+    """What was found by then was all that a closed window told."""
+    with Session(engine) as session, detect() as window:
+        assert window.findings == []
+        names(session)
+
+    assert paths(window.findings) == ["Customer.bins"]
+
+
 def test_windows_nest(engine):
     """Each has what ran inside it."""
     with Session(engine) as session, detect() as outer:

@@ -46,7 +46,7 @@ class Window:
 
     def _close(self) -> None:
         self._window.close()
-        self._is_open = False
+        self._is_open, self._known = False, None
 
 
 def findings_in(seen: Trace, min_parents: int = 2) -> list[Finding]:
