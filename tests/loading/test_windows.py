@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import InstrumentedAttribute, Session, selectinload
 from sqlalchemy.pool import StaticPool
 
+from perfkit import Cache
 from perfkit.loading import Finding, Kind, Origin, detect
 from perfkit.sqla import executions
 from tests.loading.models import Base, Bin, Customer, fill
@@ -232,5 +233,18 @@ def test_generated_code_is_nobodys_line(engine):
     exec("def wrapper(session): return names(session)", space)  # noqa: S102
     with Session(engine) as session, detect() as window:
         space["wrapper"](session)
+
+    assert window.findings[0].site.file == __file__
+
+
+def test_what_perfkit_generates_is_nobodys_line_either(engine):
+    """`cache.get` is compiled for each model, and was taken for the line that asked."""
+    cache = Cache("test-windows")
+    cache.connect("memory://")
+    cache.watch(engine, Base.metadata)
+
+    with Session(engine) as session, detect() as window:
+        for number in (1, 2, 3):
+            cache.get(session, Bin, number)
 
     assert window.findings[0].site.file == __file__

@@ -70,7 +70,7 @@ class Lookup:
         names = [f"key{number}" for number in range(len(self._columns))]
         fields = ",".join(f"{{{name}}}" for name in names)
         tags = [f"{table.name}#{fields}" for table in self._tables if len(table.primary_key.columns) == len(names)]
-        scope: dict[str, Any] = {"model": model}
+        scope: dict[str, Any] = {"model": model, "__name__": __name__}  # else it is taken for the application's line
         source = _GET.format(
             prefix="async " if suspends else "", wait="await " if suspends else "", names=", ".join(names)
         )
