@@ -288,6 +288,15 @@ def the_catalog_by_hand(session, fix):
 
 
 @quiet
+def the_catalog_of_geometries(session, fix):
+    for name in ("geometry_columns", "spatial_ref_sys"):
+        session.execute(text(f"CREATE TEMPORARY TABLE IF NOT EXISTS {name} (name TEXT)"))
+    by_column = text("SELECT * FROM geometry_columns WHERE name = :name")
+    by_srid = text("SELECT * FROM spatial_ref_sys WHERE name = :name")
+    return [session.execute(each, {"name": name}).all() for each in (by_column, by_srid) for name in "abc"]
+
+
+@quiet
 def pragmas(session, fix):
     return [session.execute(text(f"PRAGMA table_info({name})")).all() for name in ("bins", "customers", "routes")]
 

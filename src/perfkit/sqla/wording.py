@@ -131,7 +131,8 @@ def _counts_columns(sql: str, end: int, operator: str) -> bool:
 _READS = re.compile(r"[\s(]*(?:SELECT|WITH|VALUES|TABLE)\b", re.IGNORECASE)
 _LOCKS = re.compile(r"\bFOR\s+(?:NO\s+KEY\s+)?(?:UPDATE|SHARE|KEY\s+SHARE)\b|\bLOCK\s+IN\s+SHARE\b", re.IGNORECASE)
 _CATALOG = re.compile(
-    r"\b(?:pg_catalog|information_schema|sqlite_(?:temp_)?(?:master|schema)|pg_\w+|pragma_\w+)\b"
+    r"\b(?:pg_catalog|information_schema|sqlite_(?:temp_)?(?:master|schema)|pg_\w+|pragma_\w+"
+    r"|geometry_columns|geography_columns|raster_columns|spatial_ref_sys)\b"
     r"|^\s*SELECT\s+(?:@@|\w*version\s*\(|current_|nextval\b)",
     re.IGNORECASE,
 )
