@@ -67,10 +67,9 @@ class Requests:
                     self._close(detector, window, route)
 
     def header_of(self, window: Window) -> str | None:
-        """The header's value for what was found so far; None if there is nothing, or if it cannot be told."""
+        """The header's value for what was found so far, `0` for nothing; None if it cannot be told."""
         with self.trouble():
-            found = self._findings(window)
-            return summary(found) if found else None
+            return summary(self._findings(window))
         return None
 
     def counts(self) -> dict[str, int]:
@@ -106,6 +105,8 @@ class Requests:
 
 def summary(findings: Sequence[Finding]) -> str:
     """`2 (lazy_load Bin.customer, repeated bins)`, of printable ASCII: paths may be statements, and hold anything."""
+    if not findings:
+        return "0"  # so that whoever looks knows that it was looked for
     names = [f"{finding.kind} {finding.path}" for finding in findings[:NAMED_IN_HEADER]]
     rest = "" if len(findings) <= NAMED_IN_HEADER else ", …"
     text = f"{len(findings)} ({', '.join(names)}{rest})".replace("…", "...")
