@@ -42,6 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("perfkit_n1", "the same as --perfkit-n1", default="off")
     parser.addini("perfkit_baseline", "the same as --perfkit-baseline, from the root of the project", default="")
     parser.addini("perfkit_sarif", "the same as --perfkit-sarif, from the root of the project", default="")
+    parser.addini("perfkit_paths", "folders and files whose tests are looked at, if not all", type="paths", default=[])
     parser.addini("perfkit_ignores", "where your perfkit.loading.Ignores are, as app.perf:IGNORED", default="")
 
 

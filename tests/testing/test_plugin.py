@@ -7,8 +7,10 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import dedent
 
 import aiosqlite  # noqa: F401 - what is imported here is not imported again in each run
+import httpx  # noqa: F401
 import hypothesis  # noqa: F401
 import pytest
 
@@ -191,6 +193,63 @@ def test_settings_of_the_project_turn_it_on(project):
 
     project(SLOW, ini=ini).assert_outcomes(failed=1)
     project(SLOW, "--perfkit-n1=off", ini=ini).assert_outcomes(passed=1)
+
+
+def test_settings_of_the_project_may_name_folders(project, pytester):
+    """Others are not looked at; one that is not there stops the run."""
+    ini = "    perfkit_n1 = fail\n    perfkit_paths = api other/test_one.py\n"
+    for folder in ("api", "other"):
+        pytester.mkdir(folder)
+        for name in ("one", "two"):
+            pytester.path.joinpath(folder, f"test_{name}.py").write_text(dedent(HEAD + SLOW))
+
+    result = project(FINE, "--import-mode=importlib", ini=ini)
+
+    result.assert_outcomes(failed=3, passed=2)
+    result = project(FINE, ini=ini.replace("api", "apis"))
+    assert "ERROR: perfkit_paths: there is no apis" in result.errlines
+
+
+REQUESTS = """
+    import httpx
+    from app import Bin
+
+    def service(session):
+        async def app(scope, receive, send):
+            {does}
+            await send({{"type": "http.response.start", "status": 204}})
+            await send({{"type": "http.response.body"}})
+        return app
+
+    async def test_requests(session, bins):
+        transport = httpx.ASGITransport(service(session))
+        async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+            for number in range(1, 6):
+                await client.get(f"/{{number}}")
+
+    def test_requests_of_a_sync_client(session, bins):
+        def app(environ, start_response):
+            scope = {{"path": environ["PATH_INFO"]}}
+            {does}
+            start_response("204 No Content", [])
+            return []
+
+        with httpx.Client(transport=httpx.WSGITransport(app), base_url="http://service") as client:
+            for number in range(1, 6):
+                client.get(f"/{{number}}")
+"""
+
+
+def test_requests_that_a_test_sends_are_looked_at_one_by_one(project):
+    """Five requests for a bin each are five requests; what one of them loads in a loop is found."""
+    of_one = REQUESTS.format(does='session.get(Bin, int(scope["path"][1:])); session.expunge_all()')
+    of_all = REQUESTS.format(does="names(session); session.expunge_all()")
+
+    project(of_one, "--perfkit-n1=fail").assert_outcomes(passed=2)
+    result = project(of_all, "--perfkit-n1=fail")
+
+    result.assert_outcomes(failed=2)
+    assert body_of(result).count("Bin.customer – 25 statements for 25 parents") == 2
 
 
 KINDS = {

@@ -15,6 +15,7 @@ from perfkit.counters import Counters
 from perfkit.errors import NPlusOneFound
 from perfkit.loading import Finding, Window, detect, reports
 from perfkit.loading.detect import Report
+from perfkit.sqla.executions import apart
 
 HEADER = "Perfkit-Findings"
 NAMED_IN_HEADER = 3
@@ -51,7 +52,14 @@ class Requests:
 
     @contextmanager
     def window(self, route: Callable[[], str | None]) -> Iterator[Window | None]:
-        """A window over a request; `route` is asked at its end, when it is known. None if none could be opened."""
+        """A window over a request; `route` is asked at its end, when it is known. None if none could be opened.
+
+        Windows that are open already, such as that of a test, look at each request by itself.
+        """
+        with apart():
+            yield from self._window(route)
+
+    def _window(self, route: Callable[[], str | None]) -> Iterator[Window | None]:
         detector = detect(min_parents=self._min_parents)
         window = None
         with self.trouble():

@@ -89,13 +89,13 @@ def _put_together(loads: Iterable[Load], min_parents: int) -> Iterator[_Loads]:
 
 
 def _line_of(load: Load) -> Hashable:
-    """Equal for loads whose parents' queries come from one line, whoever called the function that it is in."""
+    """Equal for loads of one request whose parents' queries come from one line, whoever called its function."""
     if load.root is None:
         stack = load.query.stack
         is_new = isinstance(load.group, tuple) and load.group[0] == "new"
         return (load.group, stack.collapsed) if is_new and stack is not None else load.group
     stack = load.root.stack
-    return (shape_of(load.root), None if stack is None else stack.innermost)
+    return (shape_of(load.root), None if stack is None else stack.innermost, load.query.unit)
 
 
 def _is_many(loads: _Loads, min_parents: int) -> bool:

@@ -3,7 +3,8 @@
 Executions are compared that have one structure and come from one place: the same instruction in every frame of the
 application, with the frames of a recursion counted once. The same helper called from two lines is two places. What
 varies decides: only values that a column equals make a loop that one statement could replace. Pages, ranges and chunks
-of a list are loops that are meant; so are walks, in which every step asks for what the step before has found.
+of a list are loops that are meant; so are walks, in which every step asks for what the step before has found. What
+several requests ask is compared within each of them.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def loop_findings(trace: Trace, min_parents: int) -> Iterator[Finding]:
         stack = query.stack
         if query.did not in (Did.TOP, Did.CORE) or stack is None or stack.in_flush or not is_read(query):
             continue
-        places[shape_of(query), stack.collapsed].append(query)
+        places[shape_of(query), stack.collapsed, query.unit].append(query)
     for queries in places.values():
         if len(queries) < min_parents:
             continue

@@ -73,6 +73,7 @@ class Execution:
     joined: tuple[tuple[Any, ...], ...] = ()  # paths that joined eager loading fills
     keeps = False
     kept: list[Any] | None = None
+    unit: object = None  # in which `apart` it ran
 
     def __init__(self, did: Did) -> None:
         self.did = did
@@ -100,6 +101,29 @@ _users: set[object] = set()
 def noting(take: Take) -> Iterator[None]:
     """Hand `take` the executions of this context, of tasks that it starts, and of none of its other threads."""
     before = _takers.set((*_takers.get(), take))
+    try:
+        yield
+    finally:
+        _takers.reset(before)
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Inside, executions are of a unit of their own, such as a request: a loop around it is not theirs.
+
+    Who notes executions already is told the innermost unit. Costs nothing where nobody notes any.
+    """
+    takers = _takers.get()
+    if not takers:
+        yield
+        return
+    unit = object()
+
+    def mark(execution: Execution) -> None:
+        if execution.unit is None:
+            execution.unit = unit
+
+    before = _takers.set((mark, *takers))
     try:
         yield
     finally:

@@ -23,6 +23,7 @@ from perfkit.errors import LoadingError, NPlusOneFound
 from perfkit.loading import Baseline, Finding, Ignore, Ignores, Window, detect, ignore, reports
 from perfkit.loading.reports.sarif import write_sarif
 from perfkit.sqla.private import mapped_classes
+from perfkit.testing.clients import requests_apart
 from perfkit.testing.collected import Collected
 from perfkit.testing.queries import Counted, counting, not_constant, too_many
 
@@ -58,6 +59,7 @@ class Plugin:
         asked = self._mode != "off" or self._updates or bool(config.getoption("perfkit_sarif"))
         self._watches = asked and config.getoption("perfkit_n1") != "off"
         self._baseline = self._read_baseline() if self._watches else None
+        self._paths = self._read_paths() if self._watches else []
         self._ignores: Ignores | None = None
         self._collected = Collected()
         self._smaller: Counted | None = None
@@ -105,10 +107,11 @@ class Plugin:
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
         grows = item.get_closest_marker("constant_queries") is not None
         counts = grows or item.get_closest_marker("max_queries") is not None
-        if not isinstance(item, pytest.Function) or not (counts or self._watches):
+        finds = self._watches and self._is_looked_at(item)
+        if not isinstance(item, pytest.Function) or not (counts or finds):
             return (yield)
         watched = Watched()
-        with _watching(item, watched, counts=counts, finds=self._watches or grows):
+        with _watching(item, watched, counts=counts, finds=finds or grows):
             try:
                 result = yield
             except BaseException:
@@ -121,7 +124,7 @@ class Plugin:
 
     def _note(self, item: pytest.Item, watched: Watched, *, passed: bool) -> list[Finding]:
         """Keep what was found, and return what is new of it."""
-        if not self._watches:
+        if not (self._watches and self._is_looked_at(item)):
             return []
         found = watched.findings
         rules = [ignore(*marker.args, **marker.kwargs) for marker in item.iter_markers("perfkit_ignore")]
@@ -222,6 +225,15 @@ class Plugin:
             advice = "" if self._baseline_file.exists() else ": --perfkit-update-baseline makes it"
             raise pytest.UsageError(f"{wrong}{advice}") from None
 
+    def _read_paths(self) -> list[Path]:
+        paths: list[Path] = self._config.getini("perfkit_paths")
+        if missing := [self._shown(path) for path in paths if not path.exists()]:
+            raise pytest.UsageError(f"perfkit_paths: there is no {', '.join(missing)}")
+        return paths
+
+    def _is_looked_at(self, item: pytest.Item) -> bool:
+        return not self._paths or any(item.path.is_relative_to(path) for path in self._paths)
+
     def _file(self, option: str) -> Path | None:
         if given := self._config.getoption(option):
             return Path(self._config.invocation_params.dir, given)
@@ -253,6 +265,7 @@ def _windows(watched: Watched, *, counts: bool, finds: bool) -> Iterator[None]:
             watched.counts.append(stack.enter_context(counting()))
         if finds:
             watched.windows.append(stack.enter_context(detect()))
+            stack.enter_context(requests_apart())
         yield
 
 

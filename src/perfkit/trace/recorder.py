@@ -140,6 +140,7 @@ def _query(execution: Execution, order: int) -> Query:
         joined=execution.joined,
         kept=execution.kept,
         stack=execution.stack,
+        unit=execution.unit,
     )
 
 

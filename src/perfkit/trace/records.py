@@ -18,7 +18,8 @@ class Query:
 
     `statement` is one of its structure; the values are in `parameters`. `rows` counts those that were fetched, None if
     nobody could; `first` is the first of them and `kept` all, where joined eager loading has filled `joined`. `run` is
-    between the runs by which objects are told to be older or newer.
+    between the runs by which objects are told to be older or newer. `unit` is equal for those of one
+    request, where several were made in the window.
     """
 
     order: int
@@ -36,6 +37,7 @@ class Query:
     joined: tuple[tuple[Any, ...], ...]
     kept: list[Any] | None
     stack: Stack | None
+    unit: object = None
 
 
 @dataclass(frozen=True, slots=True)
