@@ -22,7 +22,7 @@ from perfkit.loading.evidence import MAX_DEPTH, MAX_SEEN, Path, Place, Rules, Se
 from perfkit.loading.levels import How, Level
 from perfkit.loading.levels import Path as Step
 from perfkit.loading.options import EAGER, RELATIONSHIPS, Chosen, chosen_of, options_of
-from perfkit.sqla.origin import Stack, is_application
+from perfkit.sqla.origin import Stack, is_application, name_of
 
 Mode = Literal["suggest", "if_empty", "on"]
 
@@ -127,13 +127,9 @@ def place_of(entity: type, stack: Stack) -> Place | None:
     if not stack.frames:
         return None
     code = stack.frames[stack.application][0]
-    outer = [_name(each) for each, _ in stack.frames[stack.application + 1 :] if is_application(each)]
+    outer = [name_of(each) for each, _ in stack.frames[stack.application + 1 :] if is_application(each)]
     callers = blake2s("\n".join(outer[:OUTER]).encode(), digest_size=4).hexdigest()
-    return Place(f"{entity.__module__}:{entity.__qualname__}", f"{_module(code)}:{_name(code)}", callers)
-
-
-def _name(code: CodeType) -> str:
-    return re.sub(r"(\.<locals>)?\.<(listcomp|setcomp|dictcomp|genexpr)>", "", code.co_qualname)
+    return Place(f"{entity.__module__}:{entity.__qualname__}", f"{_module(code)}:{name_of(code)}", callers)
 
 
 def _module(code: CodeType) -> str:

@@ -10,6 +10,7 @@ Under an async engine the statement runs in a greenlet; its frames go on in thos
 from __future__ import annotations
 
 import os
+import re
 import sys
 import sysconfig
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ class Stack:
         if not self.frames:
             return None
         code, instruction = self.frames[self.application]
-        return Origin(code.co_filename, _line_of(code, instruction), code.co_qualname)
+        return Origin(code.co_filename, _line_of(code, instruction), name_of(code))
 
     @property
     def innermost(self) -> tuple[int, int] | None:
@@ -163,6 +164,11 @@ def _remember(key: tuple[Any, ...], frame: FrameType | None, entry: CodeType | N
         _stacks.clear()
     _stacks[key] = made
     return made
+
+
+def name_of(code: CodeType) -> str:
+    """Its function, with class and outer functions; a comprehension, a frame of its own until Python 3.12, has none."""
+    return re.sub(r"(\.<locals>)?\.<(listcomp|setcomp|dictcomp|genexpr)>", "", code.co_qualname)
 
 
 def is_application(code: CodeType) -> bool:
