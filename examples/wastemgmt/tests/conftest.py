@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -48,17 +49,32 @@ async def database(settings: Settings) -> AsyncIterator[Database]:
     await database.aclose()
 
 
+@asynccontextmanager
+async def service(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the service with these settings."""
+    app = create_app(settings)
+    # what the service answers when it fails is looked at, too
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://service") as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+def serving() -> Callable[[Settings], AbstractAsyncContextManager[httpx.AsyncClient]]:
+    """For tests that need more than one service."""
+    return service
+
+
 @pytest.fixture
 async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """The service over the small city."""
-    app = create_app(settings)
-    async with app.router.lifespan_context(app):
-        async with app.state.database.writing() as session:
+    async with service(settings) as client:
+        async with client._transport.app.state.database.writing() as session:
             await fill(session)
-        # what the service answers when it fails is looked at, too
-        transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
-            yield client
+        yield client
 
 
 async def fill(session) -> None:

@@ -7,7 +7,7 @@ from sqlalchemy import event, select
 from sqlalchemy.exc import InvalidRequestError
 
 from perfkit.loading import check_profiles
-from wastemgmt.models import Bin, Customer, Organization, User
+from wastemgmt.models import Bin, Customer, Organization, Route, User
 from wastemgmt.profiles import BinList, RouteDetail
 
 
@@ -91,6 +91,36 @@ async def test_no_list_joins_who_made_or_changed_a_row(database, statements):
 
     joins = [each.partition(" ON ")[2] for each in statements]
     assert not any("created_by_id" in each or "updated_by_id" in each for each in joins)
+
+
+PAGES = ("organizations", "users", "customers", "bins", "routes", "collections")
+
+
+async def test_no_page_asks_who_made_or_changed_a_row(client):
+    """Neither by a join nor by a statement of its own, on any list and any detail."""
+    engine = client._transport.app.state.database.engine.sync_engine
+    found: list[str] = []
+
+    def note(*given) -> None:
+        found.append(given[2])
+
+    event.listen(engine, "before_cursor_execute", note)
+    details = [f"/api/{page}/1" for page in PAGES if page != "collections"]
+    answers = [await client.get(path) for path in (*(f"/api/{page}" for page in PAGES), *details)]
+
+    asked = [each.partition(" FROM ")[2] for each in found]
+    assert {answer.status_code for answer in answers} == {200}
+    assert len(asked) >= len(answers)
+    assert not any("created_by_id" in each or "updated_by_id" in each for each in asked)
+
+
+async def test_a_route_and_its_stops_are_two_statements(database, statements):
+    """However many stops."""
+    async with database.reading() as session:
+        route = await Route.with_stops(session, 1)
+
+        assert route.bin_ids == [1, 2]
+    assert len(statements) == 2
 
 
 def test_the_profiles_are_what_the_models_have():

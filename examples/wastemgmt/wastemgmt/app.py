@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import structlog
 from fastapi import FastAPI
 
-from perfkit.loading import check_profiles
+from perfkit.integrations.asgi import DetectMiddleware
+from perfkit.loading import Finding, check_profiles
 from wastemgmt.api import bins, collections, customers, errors, health, organizations, routes, users
 from wastemgmt.counting import CountQueries, count_on
 from wastemgmt.database import Database
@@ -43,12 +44,21 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     check_profiles()
     errors.install(app)
+    if settings.detect:
+        app.add_middleware(DetectMiddleware, report=log_findings, header=True)
     app.add_middleware(GuardRequests)
     app.add_middleware(CountQueries)  # the last one is outermost: what fails is counted, too
     for room in (organizations, users, customers, bins, routes, collections, health):
         app.include_router(room.router)
     _document_problems(app)
     return app
+
+
+def log_findings(findings: Sequence[Finding]) -> None:
+    """A line for each thing that a request loaded one by one, too often or for nothing, beside the request's id."""
+    log = structlog.get_logger()
+    for each in findings:
+        log.warning(str(each.kind), path=each.path, queries=each.statements, at=str(each.site), fix=each.fix)
 
 
 def set_up_logging(level: str) -> None:

@@ -31,6 +31,8 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535)
     echo: bool = False
     """Log every statement."""
+    detect: bool = False
+    """Look for N+1 in every request: a line of the log for each, and `Perfkit-Findings` in every answer."""
     log_level: str = "INFO"
     pool_size: int = Field(default=10, ge=1, le=200)
     max_overflow: int = Field(default=10, ge=0, le=200)

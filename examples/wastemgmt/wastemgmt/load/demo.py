@@ -154,9 +154,11 @@ async def _one_run(
 
 
 @contextmanager
-def _service(place: Place, *, cached: bool, log: Path) -> Iterator[Service]:
+def _service(place: Place, *, cached: bool, log: Path, detect: bool = False) -> Iterator[Service]:
     try:
-        service = Service(database_url=place.database_url, cache_url=place.cache_url, cached=cached, log=log)
+        service = Service(
+            database_url=place.database_url, cache_url=place.cache_url, cached=cached, log=log, detect=detect
+        )
         with service:
             yield service
     finally:
@@ -165,9 +167,10 @@ def _service(place: Place, *, cached: bool, log: Path) -> Iterator[Service]:
 
 def _serve(place: Place, console: Console) -> None:
     log = Path(tempfile.gettempdir()) / f"wastemgmt-demo-{os.getpid()}.log"
-    with _service(place, cached=True, log=log) as service:
+    with _service(place, cached=True, log=log, detect=True) as service:
         console.print(f"\nThe service goes on, with the cache: [bold]{service.url}/docs[/]")
-        console.print(f"Try {service.url}/api/routes/statistics twice and look at X-Query-Count. Ctrl-C ends it.")
+        console.print(f"Try {service.url}/api/routes/statistics twice and look at X-Query-Count.")
+        console.print("Perfkit-Findings says what an answer loaded one by one: nothing, as it is. Ctrl-C ends it.")
         try:
             while True:
                 time.sleep(3600)

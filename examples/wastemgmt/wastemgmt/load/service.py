@@ -20,7 +20,7 @@ class DidNotStart(RuntimeError):
 class Service:
     """`wastemgmt serve` on a free port. Owns the process; use it as a context."""
 
-    def __init__(self, *, database_url: str, cache_url: str, cached: bool, log: Path) -> None:
+    def __init__(self, *, database_url: str, cache_url: str, cached: bool, log: Path, detect: bool = False) -> None:
         self.url = f"http://127.0.0.1:{_free_port()}"
         self._log = log
         self._environment = {
@@ -28,6 +28,7 @@ class Service:
             "WASTEMGMT_DATABASE_URL": database_url,
             "WASTEMGMT_CACHE_URL": cache_url,
             "WASTEMGMT_CACHE_ENABLED": str(cached).lower(),
+            "WASTEMGMT_DETECT": str(detect).lower(),
             "WASTEMGMT_LOG_LEVEL": "WARNING",
         }
 
