@@ -168,7 +168,7 @@ def _remember(key: tuple[Any, ...], frame: FrameType | None, entry: CodeType | N
 
 def name_of(code: CodeType) -> str:
     """Its function, with class and outer functions; a comprehension, a frame of its own until Python 3.12, has none."""
-    return re.sub(r"(\.<locals>)?\.<(listcomp|setcomp|dictcomp|genexpr)>", "", code.co_qualname)
+    return re.sub(r"(\.<locals>)?(^|\.)<(listcomp|setcomp|dictcomp|genexpr)>", "", code.co_qualname) or "<module>"
 
 
 def is_application(code: CodeType) -> bool:
