@@ -55,9 +55,9 @@ def test_show_says_what_is_used_and_what_is_eager(file: Path):
     lines = [line.split() for line in result.stdout.splitlines()]
     assert ["Bin", "in", "shop.pages:Bin.page", "00112233,", "10", "runs"] in lines
     assert ["customer", "eager", "used", "in", "100%", "of", "4", "40", "lazy", "loads"] in lines
-    assert ["tags[]", "seldom", "used", "in", "10%", "of", "10", "1", "lazy", "loads"] in lines
+    assert ["tags[]", "seldom", "used", "in", "10%", "of", "10", "1", "lazy", "load"] in lines
     assert ["bins[]", "new", "used", "in", "100%", "of", "2", "9", "lazy", "loads"] in lines
-    assert lines[-1] == ["3", "functions,", "4", "paths", "that", "are", "loaded", "eagerly"]
+    assert lines[-1] == ["3", "functions,", "eager:", "4", "paths"]
 
 
 def test_show_has_no_colours_when_nobody_sees_them(file: Path):
@@ -158,7 +158,7 @@ def test_prune_forgets_what_is_not_worth_loading(file: Path):
 
     assert result.stdout.splitlines() == [
         "Bin in shop.pages:Bin.page  tags[]",
-        "forgot 1 paths, and 0 functions without any",
+        "forgot 1 path, and 0 functions without any",
     ]
     assert set(read(file)[BINS].paths) == {("customer",), ("customer", "organization")}
     assert REPORT in read(file)

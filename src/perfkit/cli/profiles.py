@@ -32,15 +32,16 @@ def show(file: File, function: Named = "", as_json: AsJson = False) -> None:
     out = console()
     for place, usage in sorted(book.items()):
         out.print(
-            f"[bold]{plain(_name(place))}[/]  [dim]{plain(place.callers)}, {usage.runs:,} runs[/]", soft_wrap=True
+            f"[bold]{plain(_name(place))}[/]  [dim]{plain(place.callers)}, {_counted(usage.runs, 'run')}[/]",
+            soft_wrap=True,
         )
-        table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 2))
+        table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
         for path, seen in sorted(usage.paths.items()):
             table.add_row(plain(".".join(path)), *_figures(usage, path, seen.used, seen.loads))
         if usage.paths:
             out.print(table)
     eager = sum(len(RULES.worthy(usage)) for usage in book.values())
-    out.print(f"{len(book):,} functions, {eager:,} paths that are loaded eagerly", soft_wrap=True)
+    out.print(f"{_counted(len(book), 'function')}, eager: {_counted(eager, 'path')}", soft_wrap=True)
 
 
 @profiles.command()
@@ -72,7 +73,7 @@ def export(
 ) -> None:
     """Print what is loaded eagerly as classes of `EagerProfile`."""
     if not as_code:
-        raise typer.BadParameter("say --as-code", param_hint="--as-code")
+        raise typer.BadParameter("code is all that it exports so far: add --as-code", param_hint="--as-code")
     with told():
         book = _only(_read(file), function)
     typer.echo(code_of(book, RULES), nl=False)
@@ -104,7 +105,9 @@ def prune(
     for place, path in gone:
         out.print(f"{plain(_name(place))}  {plain('.'.join(path))}", soft_wrap=True)
     verb = "would forget" if dry_run else "forgot"
-    out.print(f"{verb} {len(gone):,} paths, and {len(empty):,} functions without any", soft_wrap=True)
+    out.print(
+        f"{verb} {_counted(len(gone), 'path')}, and {_counted(len(empty), 'function')} without any", soft_wrap=True
+    )
 
 
 def _read(file: FilePath) -> keeping.Book:
@@ -131,7 +134,7 @@ def _figures(usage: Usage, path: Path, used: int, loads: int) -> Iterator[str]:
     colour = {"eager": "green", "unused": "yellow"}.get(state := _state(usage, path), "dim")
     yield f"[{colour}]{state}[/]"
     yield f"used in {min(1.0, used / told_by):.0%} of {told_by:,}"
-    yield f"{loads:,} lazy loads"
+    yield _counted(loads, "lazy load")
 
 
 def _state(usage: Usage, path: Path) -> str:
@@ -141,6 +144,10 @@ def _state(usage: Usage, path: Path) -> str:
     if usage.paths[path].withheld >= RULES.unused:
         return "unused"
     return "new" if usage.runs < RULES.runs else "seldom"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def _eager(book: keeping.Book) -> set[tuple[Place, Path]]:
