@@ -187,6 +187,21 @@ def test_models_are_a_base_a_registry_or_classes(models):
         Ignores(ignore("Bin.custmer", reason="few"), models=models)
 
 
+@pytest.mark.parametrize(
+    ("rules", "models", "message"),
+    [
+        (["Bin.customer"], Base, "give rules as ignore"),
+        ([[ignore("Bin.customer", reason="few")]], Base, "give rules as ignore"),
+        ([ignore("Bin.customer", reason="few")], Base.metadata, "give the declarative base"),
+        ([ignore("Bin.customer", reason="few")], [int], "give the declarative base"),
+    ],
+)
+def test_rules_and_models_of_another_kind_are_named(rules, models, message):
+    """A path, a list of rules, a MetaData: they ended in an AttributeError of ours."""
+    with pytest.raises(LoadingDeclarationError, match=message):
+        Ignores(*rules, models=models)
+
+
 def test_classes_of_one_name_are_all_meant():
     """Findings name them by it; a path is right if it is right for one of them."""
 

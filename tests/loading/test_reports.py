@@ -78,6 +78,12 @@ def test_several_reports_are_one():
     assert told == [[finding()]]
 
 
+def test_several_takes_reports_only():
+    """Where it is written, not in the first request that has a finding."""
+    with pytest.raises(TypeError, match=r"several\('log'\): give functions"):
+        reports.several(reports.fail, "log")
+
+
 # ---- SARIF
 
 REQUIRED = {

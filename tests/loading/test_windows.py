@@ -15,7 +15,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session, selectinload
 from sqlalchemy.pool import StaticPool
 
 from perfkit import Cache
-from perfkit.loading import Finding, Kind, Origin, detect
+from perfkit.loading import Finding, Kind, Origin, detect, reports
 from perfkit.sqla import executions
 from tests.loading.models import Base, Bin, Customer, fill
 
@@ -116,6 +116,38 @@ async def test_a_coroutine_function_has_one_too(engine):
     await asyncio.gather(handler(1), handler(2))
 
     assert reported == [[2], [2]]
+
+
+def test_what_runs_after_its_call_is_refused():
+    """The window of a generator was closed before its body began, and found nothing; a class became a function."""
+
+    def rows():
+        yield 1
+
+    async def async_rows():
+        yield 1
+
+    for function in (rows, async_rows, Customer):
+        with pytest.raises(TypeError, match="write `with detect"):
+            detect()(function)
+
+
+def test_a_report_that_is_none_is_refused():
+    """When the window is made, not when it has found something."""
+    with pytest.raises(TypeError, match="report='log': give a function"):
+        detect(report="log")
+
+
+def test_an_error_of_the_block_is_not_replaced_by_its_findings(engine):
+    """It is the one to be looked at first."""
+
+    @detect(report=reports.fail)
+    def broken(session):
+        names(session)
+        raise KeyError
+
+    with Session(engine) as session, pytest.raises(KeyError):
+        broken(session)
 
 
 def test_other_threads_are_not_seen(engine):

@@ -40,7 +40,9 @@ class Requests:
     ) -> None:
         if not 0.0 <= sample <= 1.0:
             raise ValueError(f"sample={sample!r}: give the part of the requests to watch, from 0.0 to 1.0")
-        detect(min_parents=min_parents)  # refuses what it cannot use
+        detect(min_parents=min_parents, report=report)  # refuses what it cannot use
+        if left is not None and not callable(left):
+            raise TypeError(f"left={left!r}: give a function that says which findings count, such as IGNORED.left")
         self._report, self._left, self.header, self._min_parents = report, left, header, min_parents
         self._sample, self._draw = sample, draw
         self._counters = Counters[str]()

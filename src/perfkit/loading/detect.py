@@ -8,10 +8,12 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, cast
 
+from perfkit.errors import NPlusOneFound
 from perfkit.loading.eager import eager_findings
 from perfkit.loading.findings import Finding
 from perfkit.loading.lazy import lazy_findings
@@ -85,6 +87,8 @@ class detect:  # noqa: N801 - used as a function is
     def __init__(self, *, min_parents: int = 2, report: Report | None = None) -> None:
         if min_parents < 2:
             raise ValueError(f"min_parents={min_parents}: one object alone is never an N+1, so 2 is the least")
+        if report is not None and not callable(report):
+            raise TypeError(f"report={report!r}: give a function that takes a list of findings, such as reports.log")
         self._min_parents, self._report = min_parents, report
         self._open: list[Window] = []
 
@@ -100,10 +104,21 @@ class detect:  # noqa: N801 - used as a function is
         window = self._open.pop()
         window._close()  # noqa: SLF001 - its own
         if self._report is not None and (findings := window.findings):
-            self._report(findings)
+            with suppress(*(() if error is None else (NPlusOneFound,))):  # the block has an error of its own
+                self._report(findings)
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        """The function, with a window of its own for each call."""
+        """The function, with a window of its own for each call.
+
+        Raises:
+            TypeError: it is a class or a generator function, whose body does not run when it is called.
+        """
+        if isinstance(function, type) or inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            what = "a class" if isinstance(function, type) else "a generator, whose body runs after the call"
+            name = getattr(function, "__qualname__", repr(function))
+            raise TypeError(
+                f"detect() on {name}: this is {what}; write `with detect() as window:` where statements run"
+            )
         if inspect.iscoroutinefunction(function):
             waiting = cast(Callable[..., Any], function)
 

@@ -51,7 +51,7 @@ class Finding:
 
     def __str__(self) -> str:
         lines = [f"{_TITLES[self.kind]}: {self.path} – {self.statements} statements for {self._whom}"]
-        if self.wasted_ms:
+        if self.wasted_ms >= 0.05:
             lines[0] += f", {self.wasted_ms:.1f} ms of them without need"
         if self.detail:
             lines.append(f"    {self.detail}")

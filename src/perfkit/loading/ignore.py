@@ -23,7 +23,9 @@ from pathlib import PurePath
 from typing import Any
 
 from sqlalchemy import Table
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import DeclarativeBase, Mapper, RelationshipProperty, class_mapper, registry
+from sqlalchemy.orm.exc import UnmappedClassError
 
 from perfkit.clock import SYSTEM, Clock
 from perfkit.errors import LoadingDeclarationError, UnknownPath
@@ -89,6 +91,8 @@ class Ignores:
 
     def __init__(self, *rules: Ignore, models: Models, clock: Clock = SYSTEM) -> None:
         for rule in rules:
+            if not isinstance(rule, Ignore):
+                raise LoadingDeclarationError(f"Ignores({rule!r}): give rules as ignore('Bin.customer', reason=…)")
             check_path(rule.path, models)
         self.rules, self._clock = rules, clock
         self._met: dict[Ignore, None] = {}
@@ -198,7 +202,11 @@ def _mappers(models: Models) -> list[Mapper[Any]]:
         return list(models.mappers)
     if isinstance(models, type):
         return list(models.registry.mappers)
-    return [class_mapper(each) for each in models]
+    try:
+        return [class_mapper(each) for each in models]
+    except (TypeError, ArgumentError, UnmappedClassError):
+        given = f"models={models!r}: give the declarative base, its registry, or a list of mapped classes"
+        raise LoadingDeclarationError(given) from None
 
 
 def _tables(mappers: Iterable[Mapper[Any]]) -> set[str]:

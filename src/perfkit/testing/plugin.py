@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from _pytest.runner import runtestprotocol
 
-from perfkit.errors import LoadingError, NPlusOneFound
+from perfkit.errors import LoadingError, NPlusOneFound, UnknownPath
 from perfkit.loading import Baseline, Finding, Ignore, Ignores, Window, detect, ignore, reports
 from perfkit.loading.reports.sarif import write_sarif
 from perfkit.sqla.private import mapped_classes
@@ -79,7 +79,10 @@ class Plugin:
                 if check := _CHECKS.get(marker.name):
                     try:
                         check(item, *marker.args, **marker.kwargs)
-                    except (LoadingError, TypeError, ValueError) as wrong:
+                    except TypeError:
+                        usage = f"write @pytest.mark.{_USAGE[marker.name]}"
+                        raise pytest.UsageError(f"{item.nodeid}: {marker.name}: {usage}") from None
+                    except (LoadingError, ValueError) as wrong:
                         raise pytest.UsageError(f"{item.nodeid}: {wrong}") from None
 
     @pytest.hookimpl(tryfirst=True)
@@ -129,7 +132,10 @@ class Plugin:
         found = watched.findings
         rules = [ignore(*marker.args, **marker.kwargs) for marker in item.iter_markers("perfkit_ignore")]
         if rules:
-            own = Ignores(*rules, models=mapped_classes())
+            try:
+                own = Ignores(*rules, models=mapped_classes())
+            except UnknownPath as wrong:
+                pytest.fail(f"perfkit_ignore: {wrong}", pytrace=False)
             found = own.left(found)
             self._note_rules(own, f", of {item.nodeid.partition('[')[0]}", passed=passed)
         if self._ignores is not None:
@@ -222,7 +228,8 @@ class Plugin:
         try:
             return Baseline.read(self._baseline_file)
         except LoadingError as wrong:
-            advice = "" if self._baseline_file.exists() else ": --perfkit-update-baseline makes it"
+            again = "mend it, or remove it and run once with --perfkit-update-baseline"
+            advice = f"; {again}" if self._baseline_file.exists() else ": --perfkit-update-baseline makes it"
             raise pytest.UsageError(f"{wrong}{advice}") from None
 
     def _read_paths(self) -> list[Path]:
@@ -310,7 +317,7 @@ def _ignore(_: pytest.Item, *args: Any, **kwargs: Any) -> Ignore:
 
 
 def _at_most(_: pytest.Item, n: int) -> int:
-    if not isinstance(n, int) or n < 0:
+    if not isinstance(n, int) or isinstance(n, bool) or n < 0:
         raise ValueError(f"max_queries({n!r}): give how many statements the test may run")
     return n
 
@@ -325,6 +332,11 @@ def _scales(item: pytest.Item, scale: tuple[int, int] = SCALES) -> tuple[int, in
     return scale[0], scale[1]
 
 
+_USAGE = {
+    "perfkit_ignore": 'perfkit_ignore("Bin.customer", reason="…", at="…", until="2027-01-31"), the last two if needed',
+    "max_queries": "max_queries(3)",
+    "constant_queries": "constant_queries or constant_queries(scale=(2, 7))",
+}
 _CHECKS: dict[str, Callable[..., object]] = {
     "perfkit_ignore": _ignore,
     "max_queries": _at_most,

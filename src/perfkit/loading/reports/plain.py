@@ -61,6 +61,9 @@ def warn(findings: Sequence[Finding]) -> None:
 
 def several(*reports: Report) -> Report:
     """One that runs all of `reports` in order, also after one that raised; the first error is raised at the end."""
+    for each in reports:
+        if not callable(each):
+            raise TypeError(f"several({each!r}): give functions that take a list of findings, such as reports.log")
 
     def report_to_all(findings: Sequence[Finding]) -> None:
         wrong: list[Exception] = []
