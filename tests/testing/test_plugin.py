@@ -352,8 +352,7 @@ def test_a_marker_with_a_typo_fails_its_test(project):
     result.assert_outcomes(failed=1)
     line = "perfkit_ignore: 'Bin.custmer': 'custmer' is no attribute of Bin; do you mean 'Bin.customer'?"
     result.stdout.fnmatch_lines([line])
-    assert "Traceback" not in body_of(result)
-    assert "raise _unknown" not in body_of(result)
+    assert "During handling" not in body_of(result)
 
 
 def test_a_marker_whose_day_has_come_is_told_at_the_end(project):

@@ -132,10 +132,7 @@ class Plugin:
         found = watched.findings
         rules = [ignore(*marker.args, **marker.kwargs) for marker in item.iter_markers("perfkit_ignore")]
         if rules:
-            try:
-                own = Ignores(*rules, models=mapped_classes())
-            except UnknownPath as wrong:
-                pytest.fail(f"perfkit_ignore: {wrong}", pytrace=False)
+            own = _own_ignores(rules)
             found = own.left(found)
             self._note_rules(own, f", of {item.nodeid.partition('[')[0]}", passed=passed)
         if self._ignores is not None:
@@ -294,6 +291,14 @@ def _watched(body: Callable[..., Any], windows: Callable[[], Any]) -> Callable[.
             return body(*args, **kwargs)
 
     return watched
+
+
+def _own_ignores(rules: list[Ignore]) -> Ignores:
+    try:
+        return Ignores(*rules, models=mapped_classes())
+    except UnknownPath as wrong:
+        told = f"perfkit_ignore: {wrong}"
+    pytest.fail(told, pytrace=False)  # outside, else its report begins with the lines that raised it
 
 
 def _begin_again(item: pytest.Function) -> None:
