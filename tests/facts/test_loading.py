@@ -77,6 +77,16 @@ def test_an_eager_load_carries_the_execution_options_of_its_query(session, noted
     assert organizations.parent in (root, customers)
 
 
+def test_hooks_of_a_flush_have_its_function_on_the_stack(session, noted):
+    """That of the Session: the unit of work begins after the first of them."""
+    event.listen(session, "before_flush", lambda session, *_: session.scalar(select(Bin.name).where(Bin.id == 1)))
+
+    session.add(Organization(id=99, name="o99"))
+    session.flush()
+
+    assert [each.stack.in_flush for each in noted if each.stack] == [True, True]
+
+
 def test_columns_that_are_loaded_later_name_their_object_and_themselves(session, noted):
     """A refresh by the user's wish is told apart."""
     one = session.scalars(select(Bin).where(Bin.id == 1)).one()

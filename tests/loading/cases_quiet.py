@@ -377,6 +377,18 @@ def a_hook_at_each_insert(session, fix):
 
 
 @quiet
+def a_hook_before_a_flush(session, fix):
+    def look(session, context, instances):
+        for job in session.new:
+            session.scalars(select(Customer.name).where(Customer.id == job.customer_id)).all()
+
+    event.listen(session, "before_flush", look)
+    session.add_all([Job(id=800 + number, customer_id=number) for number in (1, 2, 3)])
+    session.flush()
+    session.rollback()
+
+
+@quiet
 def a_retry(session, fix):
     for attempt in range(4):
         job = session.scalars(select(Job).where(Job.id == 1)).one()

@@ -33,6 +33,7 @@ _OUTERMOST = tuple(
     for part in ("/_pytest/", "/pluggy/", "/asyncio/events.py", "/concurrent/futures/thread.py", "/threading.py")
 )  # what runs tests, tasks and threads: the same for all
 _FLUSHES = frozenset(str(Path(_SQLALCHEMY) / "orm" / f"{name}.py") for name in ("unitofwork", "bulk_persistence"))
+_IN_FLUSH = "_flush"  # of a Session: it calls the hooks before and after, which `unitofwork` has no part in
 _GENERATED = frozenset({"__init__", "__repr__", "__eq__", "__hash__"})  # by dataclasses, in the name of the application
 
 _APPLICATION, _LIBRARY, _SKIPPED, _OF_SQLALCHEMY, _FLUSH, _END, _ASK = range(7)
@@ -55,8 +56,8 @@ class Stack:
     """Where a statement comes from; there is one object for all that come from the same place.
 
     `frames` are code and instruction, innermost first. `entry` is the function of SQLAlchemy that the application
-    called, `in_flush` says whether a flush stands in between. `collapsed` is equal for stacks that differ in the depth
-    of a recursion only.
+    called, `in_flush` says whether a flush stands in between, or one of its hooks. `collapsed` is equal for stacks that
+    differ in the depth of a recursion only.
     """
 
     frames: tuple[tuple[CodeType, int], ...]
@@ -139,7 +140,7 @@ def _frame(depth: int, skip: int) -> FrameType:
 def _remember(key: tuple[Any, ...], frame: FrameType | None, entry: CodeType | None) -> Stack:
     frames: list[tuple[CodeType, int]] = []
     kinds: list[int] = []
-    has_hopped = False
+    in_flush, has_hopped = bool(key[0]), False
     for _ in _FRAMES:
         if frame is None:
             if has_hopped or (frame := frame_outside_greenlet()) is None:
@@ -149,6 +150,8 @@ def _remember(key: tuple[Any, ...], frame: FrameType | None, entry: CodeType | N
         if kind <= _LIBRARY:
             frames.append((frame.f_code, frame.f_lasti))
             kinds.append(kind)
+        elif kind == _OF_SQLALCHEMY:
+            in_flush = in_flush or frame.f_code.co_name == _IN_FLUSH
         elif kind == _END:
             break
         frame = frame.f_back
@@ -157,7 +160,7 @@ def _remember(key: tuple[Any, ...], frame: FrameType | None, entry: CodeType | N
         frames=tuple(frames),
         application=own,
         entry="" if entry is None else entry.co_name,
-        in_flush=bool(key[0]),
+        in_flush=in_flush,
         collapsed=(*key[:2], *dict.fromkeys(zip(key[2::2], key[3::2], strict=True))),
     )
     if len(_stacks) > 20_000:  # as of a process that compiles its templates anew, again and again
