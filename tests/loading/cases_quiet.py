@@ -470,6 +470,17 @@ def a_job_at_a_time_in_sessions_of_their_own(session, fix):
 
 
 @quiet
+def jobs_of_which_one_has_nothing_to_do(session, fix):
+    for number in IDS:
+        with Session(session.get_bind()) as own:
+            job = own.get(Job, number)
+            if number != IDS[0]:
+                job.status = "done"
+            own.flush()
+            own.rollback()
+
+
+@quiet
 def a_thread_without_the_context(session, fix):
     engine = session.get_bind().execution_options()
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 from itertools import pairwise
+from math import inf
 from typing import Any
 
 from sqlalchemy import Column
@@ -116,13 +117,17 @@ def _same(cell: Any, value: Any) -> bool:
 
 
 def _is_unit_of_work(queries: Sequence[Query], trace: Trace) -> bool:
-    """Whether each was asked in a transaction of its own that wrote something: a job for each, and meant so."""
+    """Whether each was asked in a session of its own, and most of those wrote: a job for each, and meant so.
+
+    Not all of them have to: a job may find that nothing is left to do.
+    """
     sessions = [query.session for query in queries if query.session]
     if len(set(sessions)) < len(queries):
         return False
     writes = [query.order for query in trace.queries if query.did is Did.WRITE]
     orders = [query.order for query in queries]
-    return all(any(begin < write < end for write in writes) for begin, end in pairwise(orders))
+    wrote = [any(begin < write < end for write in writes) for begin, end in pairwise([*orders, inf])]
+    return sum(wrote) * 2 >= len(wrote)
 
 
 def _loop(queries: Sequence[Query], values: Sequence[dict[str, Given]], varying: Sequence[str]) -> Finding:
