@@ -12,6 +12,7 @@ from sqlalchemy.orm import (
     defer,
     joinedload,
     lazyload,
+    selectin_polymorphic,
     selectinload,
     undefer,
 )
@@ -22,7 +23,7 @@ from perfkit.sqla.executions import AUTOBATCH, OPTION, Did, Execution, noting, o
 from perfkit.sqla.fingerprint import fingerprint_of
 from perfkit.sqla.reading import Reads, reads, track, untrack
 from perfkit.trace import window
-from tests.loading.models import Base, Bin, Customer, Job, Organization, fill
+from tests.loading.models import Base, Bin, Customer, Employee, Job, Manager, Organization, fill
 
 
 @pytest.fixture
@@ -75,6 +76,14 @@ def test_an_eager_load_carries_the_execution_options_of_its_query(session, noted
     assert [each.did for each in noted] == [Did.TOP, Did.EAGER, Did.EAGER]
     assert customers.parent is root
     assert organizations.parent in (root, customers)
+
+
+def test_columns_of_a_subclass_are_asked_for_by_a_parameter_with_a_name_of_its_own(session, noted):
+    """By nothing else can they be told from a query of the application."""
+    session.scalars(select(Employee).options(selectin_polymorphic(Employee, [Manager]))).all()
+
+    assert [each.did for each in noted] == [Did.TOP, Did.EAGER]
+    assert noted[1].parent is None
 
 
 def test_hooks_of_a_flush_have_its_function_on_the_stack(session, noted):

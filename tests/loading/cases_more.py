@@ -69,6 +69,26 @@ def loaded_at_once_and_one_by_one(session, fix):
     return [one.customer.name for one in session.scalars(fix(select(Bin).options(immediateload(Bin.customer))))]
 
 
+@quiet
+def subclasses_a_page_at_a_time(session, fix):
+    statement = select(Employee).options(selectin_polymorphic(Employee, [Manager])).order_by(Employee.name)
+    pages = [session.scalars(statement.limit(4).offset(at)).all() for at in (0, 4, 8)]
+    return [getattr(one, "budget", 0) for page in pages for one in page]
+
+
+@quiet
+def what_subclasses_have(session, fix):
+    statement = select(Employee).options(selectin_polymorphic(Employee, [Manager]), selectinload(Manager.car))
+    return [one.car.plate for one in session.scalars(statement) if isinstance(one, Manager)]
+
+
+@quiet
+def what_subclasses_have_along_a_path(session, fix):
+    further = (selectin_polymorphic(Employee, [Manager]), selectinload(Manager.car))
+    teams = session.scalars(select(Team).options(selectinload(Team.members).options(*further)))
+    return [one.car.plate for team in teams for one in team.members if isinstance(one, Manager)]
+
+
 @finds(LAZY, "Customer.bins")
 def adding_to_each_collection(session, fix):
     for customer in session.scalars(fix(select(Customer))).all():

@@ -20,7 +20,7 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.orm import Mapper, ORMExecuteState, Session
 
 from perfkit.sqla.origin import Stack, stack_here
-from perfkit.sqla.private import count_rows, joined_paths, loading_of, run_number
+from perfkit.sqla.private import count_rows, joined_paths, loading_of, loads_subclass, run_number
 from perfkit.sqla.reading import is_tracked, note_pickled, track
 
 OPTION = "perfkit_execution"
@@ -37,7 +37,7 @@ class Did(Enum):
 
     TOP = "a query of a Session"
     LAZY = "a relationship of one object, when it was touched"
-    EAGER = "a relationship of all objects of another query"
+    EAGER = "a relationship, or a subclass's columns, of all objects of another query"
     COLUMNS = "columns of one object, when they were touched"
     REFRESH = "an object that the application wants to have anew"
     BATCH = "a relationship of several objects, by auto-batching"
@@ -166,7 +166,7 @@ def _on_orm(orm: ORMExecuteState) -> None:
         did = _LAZY
     elif refreshed is not None:
         did = _REFRESH if by_user else _COLUMNS
-    elif parent is not None:
+    elif parent is not None or loads_subclass(orm):
         did = _EAGER
     else:
         did = _TOP if orm.is_orm_statement else _CORE
@@ -182,6 +182,8 @@ def _on_orm(orm: ORMExecuteState) -> None:
         noted.parent, noted.path = parent, path
         if path is not None:
             track(getattr(path, "prop", None))
+    elif did is _EAGER:
+        noted.path = path
     orm.update_execution_options(**{OPTION: noted})
 
 

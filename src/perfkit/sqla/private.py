@@ -338,6 +338,15 @@ def loading_of(orm: ORMExecuteState) -> tuple[Any, Any, bool, frozenset[str] | N
         return None, None, False, names, path
 
 
+def loads_subclass(orm: ORMExecuteState) -> bool:
+    """Whether a SELECT is that of `selectin_polymorphic`, for what only some of another query's objects have.
+
+    It is sent as if the application had asked; its one parameter has a name that SQLAlchemy made.
+    """
+    parameters: Any = orm.parameters
+    return bool(parameters) and isinstance(parameters, dict) and parameters.keys() == {"primary_keys"}
+
+
 def unseen() -> list[str]:
     """What the detector cannot see with this SQLAlchemy, in words; empty with those that it is tested with."""
     loads = getattr(QueryContext, "default_load_options", None)

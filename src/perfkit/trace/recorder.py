@@ -65,6 +65,8 @@ class _Recorder:
         if execution.did not in (Did.LAZY, Did.COLUMNS, Did.EAGER):
             return None
         source = self._source(execution)
+        if execution.did is Did.EAGER and not source.path:
+            return None  # columns of a subclass
         state = execution.state
         return Load(
             query=self._queries[id(execution)],
@@ -94,6 +96,9 @@ class _Recorder:
                 return self._loaded_by(execution)
             case Did.EAGER | Did.BATCH if execution.parent is not None:
                 return self._along(execution.parent, execution.path)
+            case Did.EAGER if (before := self._before(execution.session, execution.number)) is not None:
+                # columns of a subclass: SQLAlchemy does not say whose, and asks for them at once
+                return self._source(before)._replace(path=_path(execution.path))
             case _:
                 return _Source(("query", id(execution)), execution, ())
 
