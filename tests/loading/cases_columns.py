@@ -110,10 +110,10 @@ def unused_by_default(session, fix):
     return [depot.city for depot in session.scalars(fix(select(Depot)))]
 
 
-@finds(UNUSED, "Customer.bins.routes", Paste.COMPILES)
+@finds(UNUSED, "Customer.bins.routes", Paste.INSTEAD)
 def an_unused_end_of_a_path(session, fix):
     statement = select(Customer).options(selectinload(Customer.bins).selectinload(Bin.routes))
-    return [len(customer.bins) for customer in session.scalars(statement)]
+    return [len(customer.bins) for customer in session.scalars(fix(statement))]
 
 
 @finds(CARTESIAN, "Customer.bins", Paste.COMPILES)

@@ -35,6 +35,7 @@ from tests.loading.models import (
 
 CASES, finds, quiet = registry()
 LAZY, FETCH, REPEATED, COUNT = Kind.LAZY_LOAD, Kind.LOOPED_FETCH, Kind.REPEATED, Kind.COUNT_IN_LOOP
+UNUSED = Kind.UNUSED_EAGER
 IDS = [2, 4, 6]
 bins = Bin.__table__
 
@@ -67,6 +68,18 @@ def loaded_lazily_on_purpose(session, fix):
 @finds(LAZY, "Bin.customer", Paste.INSTEAD)
 def loaded_at_once_and_one_by_one(session, fix):
     return [one.customer.name for one in session.scalars(fix(select(Bin).options(immediateload(Bin.customer))))]
+
+
+@finds(UNUSED, "Customer.bins.routes", Paste.INSTEAD)
+def an_unused_join_at_the_end_of_a_path(session, fix):
+    statement = select(Customer).options(selectinload(Customer.bins).joinedload(Bin.routes))
+    return [len(customer.bins) for customer in session.scalars(fix(statement))]
+
+
+@quiet
+def a_used_join_at_the_end_of_a_path(session, fix):
+    statement = select(Customer).options(selectinload(Customer.bins).joinedload(Bin.routes))
+    return [len(one.routes) for customer in session.scalars(statement) for one in customer.bins]
 
 
 @quiet

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Mapper
 
@@ -17,10 +17,12 @@ from perfkit.loading import fixes
 from perfkit.loading.findings import Finding, Kind
 from perfkit.loading.shapes import entity_of, sample_of
 from perfkit.sqla.executions import Did
-from perfkit.sqla.private import columns_of
+from perfkit.sqla.private import columns_of, strategies_of
 from perfkit.sqla.reading import ANY
 from perfkit.sqla.stacks import names_dicts
-from perfkit.trace.records import Load, Path, Query, Trace, path_of
+from perfkit.trace.records import Load, Path, Query, Step, Trace, path_of
+
+_SAID = frozenset({"joined", "selectin", "subquery", "immediate"})
 
 MULTIPLIED = 3  # rows for each object of the query, before it is worth a word
 
@@ -44,19 +46,35 @@ def _unused(trace: Trace, min_parents: int) -> Iterator[Finding]:
         if names_dicts(root.stack):
             continue  # what is read of an object's own dictionary is not noticed
         unread: list[Path] = []
-        for path, queries in _eagerly(root, loads.get(root, {})):
-            if any(path[: len(outer)] == outer for outer in unread):
+        for each in _eagerly(root, loads.get(root, {})):
+            if any(each.path[: len(outer)] == outer for outer in unread):
                 continue  # of an outer one that was not read either
-            owners = [load.query for load in loads.get(root, {}).get(path[:-1], [])]
-            if not _is_read(path, [root, *owners], trace):
-                unread.append(path)
-                if _found_something(root, path, queries) and _parents(root) >= min_parents:
-                    yield _for_nothing(root, path, queries)
+            owners = [load.query for load in loads.get(root, {}).get(each.path[:-1], [])]
+            if not _is_read(each.path, [root, *owners, *each.joined_by], trace):
+                unread.append(each.path)
+                if _found_something(each) and _parents(root) >= min_parents:
+                    yield _for_nothing(root, each)
 
 
-def _eagerly(root: Query, loads: dict[Path, list[Load]]) -> list[tuple[Path, list[Load]]]:
-    joined = [(path_of(path), list[Load]()) for path in root.joined]
-    return sorted([*joined, *loads.items()], key=lambda each: len(each[0]))
+class _Eager(NamedTuple):
+    """A path, and what loaded it: statements of its own, or the joins of others, which are the root's or on the way."""
+
+    path: Path
+    loads: Sequence[Load] = ()
+    joined_by: Sequence[Query] = ()
+
+
+def _eagerly(root: Query, loads: dict[Path, list[Load]]) -> list[_Eager]:
+    """The shortest paths first."""
+    joined: defaultdict[Path, list[Query]] = defaultdict(list)
+    for before, query in [((), root), *((path, each.query) for path, several in loads.items() for each in several)]:
+        for parts in query.joined:
+            joined[(*before, *path_of(parts))].append(query)
+    found = [
+        *(_Eager(path, own) for path, own in loads.items()),
+        *(_Eager(path, (), by) for path, by in joined.items()),
+    ]
+    return sorted(found, key=lambda each: len(each.path))
 
 
 def _is_read(path: Path, owners: Sequence[Query], trace: Trace) -> bool:
@@ -64,12 +82,16 @@ def _is_read(path: Path, owners: Sequence[Query], trace: Trace) -> bool:
     return any(path[-1].name in each or ANY in each for each in names)
 
 
-def _found_something(root: Query, path: Path, loads: Sequence[Load]) -> bool:
-    if loads:
-        return any(load.query.rows is None or load.query.rows > 0 for load in loads)
-    target = path[-1].owner.relationships[path[-1].name].mapper
-    places = [place for name, place in _keys_of(root, target) if name != _root_name(root)]
-    return any(row[place] is not None for row in root.kept or () for place in places)
+def _found_something(eager: _Eager) -> bool:
+    if any(load.query.rows is None or load.query.rows > 0 for load in eager.loads):
+        return True
+    target = eager.path[-1].owner.relationships[eager.path[-1].name].mapper
+    return any(_joined_something(query, target) for query in eager.joined_by)
+
+
+def _joined_something(query: Query, target: Mapper[Any]) -> bool:
+    places = [place for name, place in _keys_of(query, target) if name != _root_name(query)]
+    return any(row[place] is not None for row in query.kept or () for place in places)
 
 
 def _parents(root: Query) -> int:
@@ -81,18 +103,18 @@ def _parents(root: Query) -> int:
     return len({tuple(row[place] for place in places) for row in root.kept or ()})
 
 
-def _for_nothing(root: Query, path: Path, loads: Sequence[Load]) -> Finding:
-    how = "selectinload" if loads else "joinedload"
-    entity = path[0].owner.class_.__name__
-    option = ".".join(f"{how}({step.owner.class_.__name__}.{step.name})" for step in path)
+def _for_nothing(root: Query, eager: _Eager) -> Finding:
+    path = eager.path
+    *outer, unread = (f"{name}({step.owner.class_.__name__}.{step.name})" for name, step in _as_said(root, eager))
+    kept, gone = (f".options({'.'.join(outer)})", f".{unread}") if outer else ("", f".options({unread})")
     prop = path[-1].owner.relationships[path[-1].name]
     is_default = prop.lazy in ("joined", "selectin", "subquery", "immediate", False)
     fix = (
         f'.options({".".join(_left_lazy(path))})  # or lazy="select" in the model'
         if is_default
-        else f"select({entity})  # without .options({option})"
+        else f"select({path[0].owner.class_.__name__}){kept}  # without {gone}"
     )
-    queries = [load.query for load in loads]
+    queries = [load.query for load in eager.loads]
     return Finding(
         kind=Kind.UNUSED_EAGER,
         path=fixes.dotted(path),
@@ -101,11 +123,20 @@ def _for_nothing(root: Query, path: Path, loads: Sequence[Load]) -> Finding:
         wasted_ms=sum(query.ms for query in queries),
         origin=None if root.stack is None else root.stack.origin,
         site=None if root.stack is None else root.stack.origin,
-        sql=sample_of(queries[0] if queries else root),
+        sql=sample_of([*queries, *eager.joined_by, root][0]),
         fix=fix,
         confidence=0.7,
         detail="read by nobody while the window was open",
     )
+
+
+def _as_said(root: Query, eager: _Eager) -> Iterator[tuple[str, Step]]:
+    """For each step the name of the option that the statement has for it, or would have."""
+    said = {path_of(parts): strategy.get("lazy") for parts, strategy in strategies_of(root.statement).items()}
+    usual = "selectin" if eager.loads else "joined"
+    for place, step in enumerate(eager.path):
+        how = said.get(eager.path[: place + 1])
+        yield f"{how if how in _SAID else usual}load", step
 
 
 def _left_lazy(path: Path) -> Iterator[str]:
