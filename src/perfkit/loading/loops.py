@@ -19,6 +19,7 @@ from sqlalchemy import Column
 
 from perfkit.loading import fixes
 from perfkit.loading.findings import Finding, Kind
+from perfkit.loading.lists import for_a_list
 from perfkit.loading.shapes import entity_of, given, is_by_key, is_read, sample_of, shape_of, table_of, text_of, wasted
 from perfkit.sqla.binds import Given
 from perfkit.sqla.executions import Did
@@ -143,68 +144,13 @@ def _loop(queries: Sequence[Query], values: Sequence[dict[str, Given]], varying:
         kind = Kind.REPEATED
     path = mapper.class_.__name__ if mapper is not None else table_of(first)
     parents = len({tuple(_hashable(each.get(name)) for name in varying) for each in values})
-    return _finding(kind, queries, path, parents, _fix(first, columns, counts=counts))
+    return _finding(kind, queries, path, parents, for_a_list(first, columns, counts=counts))
 
 
 def _fetches_one(query: Query) -> bool:
     mapper = entity_of(query)
     by_key = mapper is not None and is_by_key(query, mapper)
     return by_key or (query.stack is not None and takes_one(query.stack))
-
-
-def _fix(query: Query, columns: Sequence[Column[Any] | str], *, counts: bool) -> str:
-    names = [each for each in columns if not isinstance(each, str)]
-    if query.compiled is None or not names or len(names) < len(columns):
-        column = next((each for each in columns if isinstance(each, str)), "") or "id"
-        return fixes.text_in_one_go(text_of(query), column, grouped=counts)
-    by_class = entity_of(query) is not None
-    if counts:
-        return fixes.counted(_aggregate(query, by_class=by_class), names, by_class=by_class)
-    return fixes.in_one_go(_selected(query, names, by_class=by_class), names, by_class=by_class)
-
-
-def _selected(query: Query, columns: Sequence[Column[Any]], *, by_class: bool) -> str:
-    """What is selected, with the columns by which the answers are told apart."""
-    keys = [fixes.column_name(each, by_class=by_class) for each in columns]
-    described = getattr(query.statement, "column_descriptions", [])
-    if not by_class:
-        whole = _whole_table(query)
-        return whole or ", ".join(
-            dict.fromkeys([*keys, *filter(None, (_described(each, by_class=False) for each in described))])
-        )
-    entities = [each for each in described if each.get("entity") is not None and each["expr"] is each["entity"]]
-    if entities:
-        return str(entities[0]["entity"].__name__)
-    names = [_described(each, by_class=True) for each in described]
-    return ", ".join(dict.fromkeys([*keys, *(name for name in names if name)])) or keys[0]
-
-
-def _described(described: dict[str, Any], *, by_class: bool) -> str:
-    expression = described["expr"]
-    if by_class and described.get("entity") is not None:
-        key = getattr(expression, "key", None)
-        return f"{described['entity'].__name__}.{key}" if key else ""
-    column = expression if isinstance(expression, Column) else None
-    name = "" if column is None else fixes.column_name(column, by_class=by_class)
-    return name if name.replace(".", "").isidentifier() else ""  # a subquery's or an alias's has none that is known
-
-
-def _whole_table(query: Query) -> str:
-    selected = [each["expr"] for each in getattr(query.compiled.statement, "column_descriptions", [])]
-    tables = {getattr(each, "table", None) for each in selected}
-    table = tables.pop() if len(tables) == 1 else None
-    return table.name if table is not None and len(selected) == len(table.columns) else ""
-
-
-def _aggregate(query: Query, *, by_class: bool) -> str:
-    """`func.count()`, or the sum, least or greatest that was asked for."""
-    for each in getattr(query.statement, "column_descriptions", []):
-        expression = getattr(each["expr"], "element", each["expr"])
-        name = getattr(expression, "name", None)
-        if name in ("sum", "min", "max", "avg"):
-            clauses = [c for c in expression.clauses if isinstance(c, Column)]
-            return f"func.{name}({', '.join(fixes.column_name(c, by_class=by_class) for c in clauses)})"
-    return "func.count()"
 
 
 def _duplicates(queries: Sequence[Query], trace: Trace) -> Iterator[Finding]:

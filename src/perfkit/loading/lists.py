@@ -1,0 +1,71 @@
+"""The fix of a loop: its statement, run once for a list of what it was run for one by one.
+
+What it selects is joined by the columns that tell whose an answer is. Text stays text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Column
+
+from perfkit.loading import fixes
+from perfkit.loading.shapes import entity_of, text_of
+from perfkit.trace.records import Query
+
+
+def for_a_list(query: Query, columns: Sequence[Column[Any] | str], *, counts: bool) -> str:
+    """The code of it; `columns` are those that the values which vary were compared with."""
+    names = [each for each in columns if not isinstance(each, str)]
+    if query.compiled is None or not names or len(names) < len(columns):
+        column = next((each for each in columns if isinstance(each, str)), "") or "id"
+        return fixes.text_in_one_go(text_of(query), column, grouped=counts)
+    by_class = entity_of(query) is not None
+    if counts:
+        return fixes.counted(_aggregate(query, by_class=by_class), names, by_class=by_class)
+    return fixes.in_one_go(_selected(query, names, by_class=by_class), names, by_class=by_class)
+
+
+def _selected(query: Query, columns: Sequence[Column[Any]], *, by_class: bool) -> str:
+    """What is selected, with the columns by which the answers are told apart."""
+    keys = [fixes.column_name(each, by_class=by_class) for each in columns]
+    described = getattr(query.statement, "column_descriptions", [])
+    if not by_class:
+        whole = _whole_table(query)
+        return whole or ", ".join(
+            dict.fromkeys([*keys, *filter(None, (_described(each, by_class=False) for each in described))])
+        )
+    entities = [each for each in described if each.get("entity") is not None and each["expr"] is each["entity"]]
+    if entities:
+        return str(entities[0]["entity"].__name__)
+    names = [_described(each, by_class=True) for each in described]
+    return ", ".join(dict.fromkeys([*keys, *(name for name in names if name)])) or keys[0]
+
+
+def _described(described: dict[str, Any], *, by_class: bool) -> str:
+    expression = described["expr"]
+    if by_class and described.get("entity") is not None:
+        key = getattr(expression, "key", None)
+        return f"{described['entity'].__name__}.{key}" if key else ""
+    column = expression if isinstance(expression, Column) else None
+    name = "" if column is None else fixes.column_name(column, by_class=by_class)
+    return name if name.replace(".", "").isidentifier() else ""  # a subquery's or an alias's has none that is known
+
+
+def _whole_table(query: Query) -> str:
+    selected = [each["expr"] for each in getattr(query.compiled.statement, "column_descriptions", [])]
+    tables = {getattr(each, "table", None) for each in selected}
+    table = tables.pop() if len(tables) == 1 else None
+    return table.name if table is not None and len(selected) == len(table.columns) else ""
+
+
+def _aggregate(query: Query, *, by_class: bool) -> str:
+    """`func.count()`, or the sum, least or greatest that was asked for."""
+    for each in getattr(query.statement, "column_descriptions", []):
+        expression = getattr(each["expr"], "element", each["expr"])
+        name = getattr(expression, "name", None)
+        if name in ("sum", "min", "max", "avg"):
+            clauses = [c for c in expression.clauses if isinstance(c, Column)]
+            return f"func.{name}({', '.join(fixes.column_name(c, by_class=by_class) for c in clauses)})"
+    return "func.count()"
