@@ -96,6 +96,16 @@ def test_hooks_of_a_flush_have_its_function_on_the_stack(session, noted):
     assert [each.stack.in_flush for each in noted if each.stack] == [True, True]
 
 
+def test_a_statement_knows_what_it_was_told_to_join():
+    """The target, ON, the left side, and how."""
+    statement = select(Bin).join(Bin.customer).join(Organization, isouter=True).select_from(Bin)
+
+    (first, *_), (second, *_, flags) = private.joins_of(statement)
+
+    assert (first.property.key, second.name, flags["isouter"]) == ("customer", "organizations", True)
+    assert [each.name for each in private.selects_from(statement)] == ["bins"]
+
+
 def test_columns_that_are_loaded_later_name_their_object_and_themselves(session, noted):
     """A refresh by the user's wish is told apart."""
     one = session.scalars(select(Bin).where(Bin.id == 1)).one()

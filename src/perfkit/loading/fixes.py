@@ -16,6 +16,7 @@ from sqlalchemy import Column
 from sqlalchemy.orm import Mapper
 
 from perfkit.sqla.binds import mapper_of
+from perfkit.sqla.phrases import Phrases
 from perfkit.sqla.wording import with_list
 from perfkit.trace.records import Path, Step
 
@@ -83,15 +84,24 @@ def _narrowed(step: Step, ahead: Step | None) -> str:
     return f".of_type({ahead.owner.class_.__name__})"
 
 
-def in_one_go(selected: str, columns: Sequence[Column[Any] | str], *, by_class: bool) -> str:
-    """`select(Bin).where(Bin.customer_id.in_(ids))`."""
-    return f"select({selected}).where({_listed(columns, by_class=by_class)})"
+def in_one_go(selected: str, columns: Sequence[Column[Any]], others: Phrases, *, by_class: bool) -> str:
+    """`select(Bin).where(Bin.customer_id.in_(ids))`, with the other conditions of the statement."""
+    return f"select({selected}){_where(columns, others, by_class=by_class)}{_rest(others)}"
 
 
-def counted(expression: str, columns: Sequence[Column[Any] | str], *, by_class: bool) -> str:
+def counted(expression: str, columns: Sequence[Column[Any]], others: Phrases, *, by_class: bool) -> str:
     """`select(Bin.customer_id, func.count()).where(Bin.customer_id.in_(ids)).group_by(Bin.customer_id)`."""
     names = ", ".join(column_name(each, by_class=by_class) for each in columns)
-    return f"select({names}, {expression}).where({_listed(columns, by_class=by_class)}).group_by({names})"
+    where = _where(columns, others, by_class=by_class)
+    return f"select({names}, {expression}){where}.group_by({names}){_rest(others)}"
+
+
+def _where(columns: Sequence[Column[Any]], others: Phrases, *, by_class: bool) -> str:
+    return f"{others.joins}.where({', '.join([_listed(columns, by_class=by_class), *others.conditions])})"
+
+
+def _rest(others: Phrases) -> str:
+    return "" if others.is_all else "  # and what else the statement has: joins, conditions"
 
 
 def text_in_one_go(sql: str, column: str, *, grouped: bool) -> str:

@@ -1,30 +1,35 @@
 """The fix of a loop: its statement, run once for a list of what it was run for one by one.
 
-What it selects is joined by the columns that tell whose an answer is. Text stays text.
+What the statement selects, joins and asks besides stays as it was, and is joined by the columns that tell whose an
+answer is. Text stays text.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Column
 
 from perfkit.loading import fixes
 from perfkit.loading.shapes import entity_of, text_of
+from perfkit.sqla.phrases import phrases_of
 from perfkit.trace.records import Query
 
 
-def for_a_list(query: Query, columns: Sequence[Column[Any] | str], *, counts: bool) -> str:
-    """The code of it; `columns` are those that the values which vary were compared with."""
+def for_a_list(query: Query, columns: Sequence[Column[Any] | str], varying: Sequence[str], *, counts: bool) -> str:
+    """The code of it; `columns` are those that the values named `varying` were compared with."""
     names = [each for each in columns if not isinstance(each, str)]
     if query.compiled is None or not names or len(names) < len(columns):
         column = next((each for each in columns if isinstance(each, str)), "") or "id"
         return fixes.text_in_one_go(text_of(query), column, grouped=counts)
     by_class = entity_of(query) is not None
+    values = query.parameters[0] if query.parameters else {}
+    others = phrases_of(query.compiled, values, varying, partial(fixes.column_name, by_class=by_class))
     if counts:
-        return fixes.counted(_aggregate(query, by_class=by_class), names, by_class=by_class)
-    return fixes.in_one_go(_selected(query, names, by_class=by_class), names, by_class=by_class)
+        return fixes.counted(_aggregate(query, by_class=by_class), names, others, by_class=by_class)
+    return fixes.in_one_go(_selected(query, names, by_class=by_class), names, others, by_class=by_class)
 
 
 def _selected(query: Query, columns: Sequence[Column[Any]], *, by_class: bool) -> str:

@@ -144,7 +144,7 @@ def _loop(queries: Sequence[Query], values: Sequence[dict[str, Given]], varying:
         kind = Kind.REPEATED
     path = mapper.class_.__name__ if mapper is not None else table_of(first)
     parents = len({tuple(_hashable(each.get(name)) for name in varying) for each in values})
-    return _finding(kind, queries, path, parents, for_a_list(first, columns, counts=counts))
+    return _finding(kind, queries, path, parents, for_a_list(first, columns, varying, counts=counts))
 
 
 def _fetches_one(query: Query) -> bool:

@@ -447,6 +447,16 @@ def mapper_annotated(column: Any) -> Mapper[Any] | None:
     return found
 
 
+def joins_of(select: Select[Any]) -> tuple[tuple[Any, Any, Any, dict[str, Any]], ...]:
+    """What `.join()` was told, each time: the target, ON, the left side if it was named, and how."""
+    return tuple(getattr(select, "_setup_joins", ()))
+
+
+def selects_from(select: Select[Any]) -> tuple[Any, ...]:
+    """What `.select_from()` was told."""
+    return tuple(getattr(select, "_from_obj", ()))
+
+
 def roots_of(statement: Any) -> list[Any]:
     """The mappers and inspected aliases whose objects a statement gives, not those of which it gives columns."""
     columns = getattr(statement, "_raw_columns", None)
