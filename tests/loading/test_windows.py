@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,48 @@ def test_windows_nest(engine):
 
     assert [each.statements for each in inner.findings] == [2]
     assert [each.statements for each in outer.findings] == [4]
+
+
+def test_windows_may_end_in_any_order(engine):
+    """Each takes away what is its own; the outer one first left the inner one's behind, for ever."""
+    outer, inner = ExitStack(), ExitStack()
+    outer.enter_context(detect())
+    window = inner.enter_context(detect())
+    outer.close()
+    with Session(engine) as session:
+        names(session)
+    inner.close()
+
+    assert paths(window.findings) == ["Customer.bins"]
+    assert executions._takers.get() == ()
+
+
+def test_a_window_that_is_closed_elsewhere_says_what_it_missed(engine):
+    """As one in a dependency that a thread of its own runs; no listener stays."""
+    stack = ExitStack()
+    contextvars.copy_context().run(stack.enter_context, detect())
+
+    with pytest.warns(RuntimeWarning, match="closed in another context"):
+        stack.close()
+
+    assert not event.contains(Session, "do_orm_execute", executions._on_orm)
+
+
+async def test_a_task_that_goes_on_adds_nothing_to_a_closed_window(engine):
+    """A worker that was started in a request would fill its window until the end of the process."""
+    go_on = asyncio.Event()
+
+    async def work() -> None:
+        await go_on.wait()
+        with Session(engine) as session, detect():
+            names(session)
+
+    with detect() as window:
+        task = asyncio.create_task(work())
+    go_on.set()
+    await task
+
+    assert window.findings == []
 
 
 def test_objects_from_before_the_window_count(engine):

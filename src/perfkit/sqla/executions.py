@@ -9,6 +9,7 @@ Proof of what is relied on: tests/facts/test_loading.py. What it costs: `python 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -93,18 +94,29 @@ _BATCH, _COLUMNS, _COMMIT, _CORE, _EAGER, _LAZY, _REFRESH, _ROLLBACK, _TOP, _WRI
     Did.WRITE,
 )
 
+_ELSEWHERE = (
+    "A window was closed in another context than it was opened in, and has seen nothing of what ran in this one. "
+    "Open it where the statements run: in the function itself, not in a dependency or a fixture that a thread runs."
+)
+
 _takers: ContextVar[tuple[Take, ...]] = ContextVar("perfkit_executions", default=())
 _users: set[object] = set()
 
 
 @contextmanager
 def noting(take: Take) -> Iterator[None]:
-    """Hand `take` the executions of this context, of tasks that it starts, and of none of its other threads."""
-    before = _takers.set((*_takers.get(), take))
+    """Hand `take` the executions of this context, of tasks that it starts, and of none of its other threads.
+
+    Several may end in any order: each takes away what is its own.
+    """
+    _takers.set((*_takers.get(), take))
     try:
         yield
     finally:
-        _takers.reset(before)
+        before = _takers.get()
+        _takers.set(tuple(each for each in before if each is not take))
+        if take not in before:
+            warnings.warn(_ELSEWHERE, RuntimeWarning, stacklevel=2)
 
 
 @contextmanager

@@ -30,6 +30,7 @@ class Window:
         self._executions: list[Execution] = []
         self._exits = ExitStack()
         self._reads: frozenset[tuple[str, int | None]] | None = None
+        self._is_closed = False
 
     def open(self) -> None:
         """Begin."""
@@ -39,19 +40,20 @@ class Window:
         self._exits.enter_context(noting(self._take))
 
     def close(self) -> None:
-        """End; what has been seen stays."""
-        self._exits.close()
+        """End; what has been seen stays, and tasks that go on add nothing to it."""
+        self._is_closed = True
         self._reads = reads()
         _open.discard(self)
         if not _open:
             untrack()
+        self._exits.close()
 
     def trace(self) -> Trace:
         """What has happened so far, as records."""
         return trace_of(tuple(self._executions), reads() if self._reads is None else self._reads)
 
     def _take(self, execution: Execution) -> None:
-        if len(self._executions) < MAX_EXECUTIONS:
+        if not self._is_closed and len(self._executions) < MAX_EXECUTIONS:
             self._executions.append(execution)
 
 
