@@ -72,7 +72,7 @@ class Execution:
     rows: int | None = 0  # as far as they were fetched; None if nobody counted
     first: Any = None  # the first row, as the driver gave it
     joined: tuple[tuple[Any, ...], ...] = ()  # paths that joined eager loading fills
-    keeps = False
+    keeps = 0  # rows that are still to be kept
     kept: list[Any] | None = None
     unit: object = None  # in which `apart` it ran
 
@@ -239,7 +239,7 @@ def _after(connection: Connection, cursor: Any, sql: str, parameters: Any, conte
             joined = joined_paths(compiled)
             if joined:
                 noted.joined = joined
-                noted.keeps = True
+                noted.keeps = MAX_KEPT
                 for path in joined:
                     track(path[-1])
         count_rows(context, noted)

@@ -360,11 +360,11 @@ def unseen() -> list[str]:
 
 
 class Counted(Protocol):
-    """What `count_rows` fills: the number of rows, the first of them, and all if it `keeps` them."""
+    """What `count_rows` fills: the number of rows, the first of them, and as many as it still `keeps`."""
 
     rows: int | None
     first: Any
-    keeps: bool
+    keeps: int
     kept: list[Any] | None
 
 
@@ -399,10 +399,8 @@ class _Counting(CursorFetchStrategy):
                 counted.first = rows[0]
             counted.rows += len(rows)
             if counted.keeps:
-                if counted.kept is None:
-                    counted.kept = list(rows)
-                else:
-                    counted.kept.extend(rows)
+                counted.kept = [*(counted.kept or ()), *rows[: counted.keeps]]
+                counted.keeps -= min(len(rows), counted.keeps)
         return rows
 
 

@@ -11,8 +11,15 @@ from typing import Any
 from sqlalchemy.orm import InstrumentedAttribute, RelationshipProperty
 from sqlalchemy.orm.attributes import instance_state
 
+from perfkit.sqla.private import run_number
+
 _tracked: dict[RelationshipProperty[Any], list[InstrumentedAttribute[Any]]] = {}
 _read: set[tuple[str, int | None]] = set()
+
+MAX_READS = 200_000  # 30 MB, of a window that is open for very long
+
+EARLIER = "**"
+"""In place of a name: all of them, of all runs up to this one; there were too many to be noted."""
 
 ANY = "*"
 """In place of a name: all of them, as by pickling."""
@@ -44,6 +51,9 @@ def is_tracked() -> bool:
 
 def track(prop: Any) -> None:
     """Note from now on who reads this relationship."""
+    if len(_read) > MAX_READS:
+        _read.clear()
+        _read.add((EARLIER, run_number()))
     if prop in _tracked or not isinstance(prop, RelationshipProperty):
         return
     changed = _tracked[prop] = []
@@ -61,6 +71,11 @@ def untrack() -> None:
             attribute.__class__ = InstrumentedAttribute
     _tracked.clear()
     _read.clear()
+
+
+def forget_reads(*, before: int) -> None:
+    """Of objects that were loaded before this run: no window that is still open has their query."""
+    _read.difference_update([each for each in frozenset(_read) if each[1] is None or each[1] < before])
 
 
 def note_pickled(instance: Any) -> None:

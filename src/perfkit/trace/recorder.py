@@ -14,6 +14,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from perfkit.sqla.executions import Did, Execution
+from perfkit.sqla.reading import ANY, EARLIER
 from perfkit.trace.records import Load, Path, Query, Step, Trace, path_of
 
 
@@ -52,6 +53,10 @@ class _Recorder:
     def _read(self, reads: Iterable[tuple[str, int | None]]) -> dict[Query, frozenset[str]]:
         """Of which queries' objects each name was read; where that is doubtful, of all that it may be."""
         found: defaultdict[Query, set[str]] = defaultdict(set)
+        unknown = max((run or 0 for name, run in reads if name == EARLIER), default=0)
+        for query in self._queries.values():
+            if query.run < unknown:
+                found[query].add(ANY)
         for name, run in reads:
             for session in self._runs:
                 at = None if run is None else self._before(session, run)

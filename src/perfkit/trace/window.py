@@ -13,14 +13,20 @@ from functools import cache
 import sqlalchemy
 
 from perfkit.sqla.executions import Execution, noting, open_door
-from perfkit.sqla.private import unseen
-from perfkit.sqla.reading import reads, untrack
+from perfkit.sqla.private import run_number, unseen
+from perfkit.sqla.reading import forget_reads, reads, untrack
 from perfkit.trace.recorder import trace_of
 from perfkit.trace.records import Trace
 
-_open: set[object] = set()
+_open: set[Window] = set()
 
-MAX_EXECUTIONS = 50_000  # about 50 MB; what runs after them is not looked at
+MAX_EXECUTIONS = 50_000  # 0.6 KB each, 4 KB if each is a text of its own; what runs after them is not looked at
+MAX_ROWS = 100_000  # of statements with joined eager loads, all together; those of later ones are not kept
+
+_FULL = (
+    f"A window has seen {MAX_EXECUTIONS} statements, and does not look at later ones. "
+    f"Open one for each request or job, not for the life of a process."
+)
 
 
 class Window:
@@ -31,10 +37,14 @@ class Window:
         self._exits = ExitStack()
         self._reads: frozenset[tuple[str, int | None]] | None = None
         self._is_closed = False
+        self._joined: Execution | None = None  # the last one whose rows are kept, and how many those before it kept
+        self._rows = 0
+        self._since = 0
 
     def open(self) -> None:
         """Begin."""
         _tell_what_is_not_seen()
+        self._since = run_number()
         _open.add(self)
         self._exits.callback(open_door())
         self._exits.enter_context(noting(self._take))
@@ -44,17 +54,27 @@ class Window:
         self._is_closed = True
         self._reads = reads()
         _open.discard(self)
-        if not _open:
+        if _open:
+            forget_reads(before=min(each._since for each in tuple(_open)))  # noqa: SLF001 - of its own class
+        else:
             untrack()
         self._exits.close()
 
     def trace(self) -> Trace:
         """What has happened so far, as records."""
+        if len(self._executions) == MAX_EXECUTIONS:
+            warnings.warn(_FULL, RuntimeWarning, stacklevel=4)
         return trace_of(tuple(self._executions), reads() if self._reads is None else self._reads)
 
     def _take(self, execution: Execution) -> None:
-        if not self._is_closed and len(self._executions) < MAX_EXECUTIONS:
-            self._executions.append(execution)
+        if self._is_closed or len(self._executions) == MAX_EXECUTIONS:
+            return
+        self._executions.append(execution)
+        if execution.keeps:
+            self._rows += 0 if self._joined is None else len(self._joined.kept or ())
+            self._joined = execution
+            if self._rows >= MAX_ROWS:
+                execution.keeps = 0
 
 
 @cache
