@@ -195,6 +195,23 @@ def test_an_error_of_the_block_is_not_replaced_by_its_findings(engine):
         broken(session)
 
 
+async def test_an_object_that_is_called_as_a_coroutine_has_one_too(engine):
+    """Such as a handler with settings of its own."""
+
+    class Handler:
+        async def __call__(self) -> None:
+            await asyncio.sleep(0)
+            with Session(engine) as session:
+                names(session)
+
+    reported: list[list[str]] = []
+    handler = Handler()
+
+    await detect(report=lambda findings: reported.append(paths(findings)))(handler)()
+
+    assert reported == [["Customer.bins"]]
+
+
 def test_other_threads_are_not_seen(engine):
     """Whatever they do meanwhile."""
 

@@ -119,7 +119,7 @@ class detect:  # noqa: N801 - used as a function is
             raise TypeError(
                 f"detect() on {name}: this is {what}; write `with detect() as window:` where statements run"
             )
-        if inspect.iscoroutinefunction(function):
+        if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
             waiting = cast(Callable[..., Any], function)
 
             @functools.wraps(function)
