@@ -78,13 +78,12 @@ def is_select_by_key(query: Query) -> str | None:
 
 
 def is_by_key(query: Query, mapper: Mapper[Any]) -> bool:
-    """Whether it pins all columns of the primary key."""
-    pinned = {
-        each.column.name
-        for each in given(query).values()
-        if each.role is Role.EQUAL and not isinstance(each.column, str)
-    }
-    return {column.name for column in mapper.primary_key} <= pinned
+    """Whether it pins all columns of the primary key; those of another class may have the same names."""
+    pinned = [
+        each.column for each in given(query).values() if each.role is Role.EQUAL and not isinstance(each.column, str)
+    ]
+    keys = [mapper.get_property_by_column(column).columns for column in mapper.primary_key]
+    return all(any(each.shares_lineage(column) for each in pinned for column in columns) for columns in keys)
 
 
 def wasted(queries: Sequence[Query]) -> float:
