@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Column
@@ -84,24 +84,23 @@ def _narrowed(step: Step, ahead: Step | None) -> str:
     return f".of_type({ahead.owner.class_.__name__})"
 
 
-def in_one_go(selected: str, columns: Sequence[Column[Any]], others: Phrases, *, by_class: bool) -> str:
+def in_one_go(selected: Iterable[str], keys: Sequence[str], others: Phrases) -> str:
     """`select(Bin).where(Bin.customer_id.in_(ids))`, with the other conditions of the statement."""
-    return f"select({selected}){_where(columns, others, by_class=by_class)}{_rest(others)}"
+    return f"select({', '.join(selected)}){_where(keys, others)}{_rest(others)}"
 
 
-def counted(expression: str, columns: Sequence[Column[Any]], others: Phrases, *, by_class: bool) -> str:
+def counted(selected: Iterable[str], keys: Sequence[str], others: Phrases) -> str:
     """`select(Bin.customer_id, func.count()).where(Bin.customer_id.in_(ids)).group_by(Bin.customer_id)`."""
-    names = ", ".join(column_name(each, by_class=by_class) for each in columns)
-    where = _where(columns, others, by_class=by_class)
-    return f"select({names}, {expression}){where}.group_by({names}){_rest(others)}"
+    return f"select({', '.join([*keys, *selected])}){_where(keys, others)}.group_by({', '.join(keys)}){_rest(others)}"
 
 
-def _where(columns: Sequence[Column[Any]], others: Phrases, *, by_class: bool) -> str:
-    return f"{others.joins}.where({', '.join([_listed(columns, by_class=by_class), *others.conditions])})"
+def _where(keys: Sequence[str], others: Phrases) -> str:
+    listed = f"{keys[0]}.in_(ids)" if len(keys) == 1 else f"tuple_({', '.join(keys)}).in_(keys)"
+    return f"{others.joins}.where({', '.join([listed, *others.conditions])})"
 
 
 def _rest(others: Phrases) -> str:
-    return "" if others.is_all else "  # and what else the statement has: joins, conditions"
+    return "" if others.is_all else "  # and what else the statement has: joins, conditions, expressions"
 
 
 def text_in_one_go(sql: str, column: str, *, grouped: bool) -> str:
@@ -136,10 +135,3 @@ def _real(table: Any) -> Any:
         table = element
     deannotated = getattr(table, "metadata", None)
     return deannotated.tables.get(getattr(table, "key", ""), table) if deannotated is not None else table
-
-
-def _listed(columns: Sequence[Column[Any] | str], *, by_class: bool) -> str:
-    names = [column_name(each, by_class=by_class) for each in columns]
-    if len(names) == 1:
-        return f"{names[0]}.in_(ids)"
-    return f"tuple_({', '.join(names)}).in_(keys)"

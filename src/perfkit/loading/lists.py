@@ -25,27 +25,26 @@ def for_a_list(query: Query, columns: Sequence[Column[Any] | str], varying: Sequ
         column = next((each for each in columns if isinstance(each, str)), "") or "id"
         return fixes.text_in_one_go(text_of(query), column, grouped=counts)
     by_class = entity_of(query) is not None
-    values = query.parameters[0] if query.parameters else {}
-    others = phrases_of(query.compiled, values, varying, partial(fixes.column_name, by_class=by_class))
-    if counts:
-        return fixes.counted(_aggregate(query, by_class=by_class), names, others, by_class=by_class)
-    return fixes.in_one_go(_selected(query, names, by_class=by_class), names, others, by_class=by_class)
+    name_of = partial(fixes.column_name, by_class=by_class)
+    others = phrases_of(query.compiled, query.parameters[0] if query.parameters else {}, varying, name_of)
+    keys = list(others.keys) or list(dict.fromkeys(map(name_of, names)))
+    if not counts:
+        return fixes.in_one_go(_selected(query, keys, by_class=by_class), keys, others)
+    if not others.selected:
+        others = others._replace(is_all=False)
+    return fixes.counted(others.selected or ["func.count()"], keys, others)
 
 
-def _selected(query: Query, columns: Sequence[Column[Any]], *, by_class: bool) -> str:
+def _selected(query: Query, keys: Sequence[str], *, by_class: bool) -> Sequence[str]:
     """What is selected, with the columns by which the answers are told apart."""
-    keys = [fixes.column_name(each, by_class=by_class) for each in columns]
     described = getattr(query.statement, "column_descriptions", [])
-    if not by_class:
-        whole = _whole_table(query)
-        return whole or ", ".join(
-            dict.fromkeys([*keys, *filter(None, (_described(each, by_class=False) for each in described))])
-        )
+    if not by_class and (whole := _whole_table(query)):
+        return [whole]
     entities = [each for each in described if each.get("entity") is not None and each["expr"] is each["entity"]]
-    if entities:
-        return str(entities[0]["entity"].__name__)
-    names = [_described(each, by_class=True) for each in described]
-    return ", ".join(dict.fromkeys([*keys, *(name for name in names if name)])) or keys[0]
+    if by_class and entities:
+        return [str(entities[0]["entity"].__name__)]
+    names = [_described(each, by_class=by_class) for each in described]
+    return list(dict.fromkeys([*keys, *filter(None, names)]))
 
 
 def _described(described: dict[str, Any], *, by_class: bool) -> str:
@@ -63,14 +62,3 @@ def _whole_table(query: Query) -> str:
     tables = {getattr(each, "table", None) for each in selected}
     table = tables.pop() if len(tables) == 1 else None
     return table.name if table is not None and len(selected) == len(table.columns) else ""
-
-
-def _aggregate(query: Query, *, by_class: bool) -> str:
-    """`func.count()`, or the sum, least or greatest that was asked for."""
-    for each in getattr(query.statement, "column_descriptions", []):
-        expression = getattr(each["expr"], "element", each["expr"])
-        name = getattr(expression, "name", None)
-        if name in ("sum", "min", "max", "avg"):
-            clauses = [c for c in expression.clauses if isinstance(c, Column)]
-            return f"func.{name}({', '.join(fixes.column_name(c, by_class=by_class) for c in clauses)})"
-    return "func.count()"

@@ -50,7 +50,7 @@ def given_to(compiled: Any, parameters: Any, sql: str) -> dict[str, Given]:
         binds = _seen[compiled] = _binds_of(compiled)
     values: Mapping[str, Any] = parameters[0] if parameters else {}
     found = {
-        name: Given(bind.role, "" if bind.column is None else bind.column, _value(values, name))
+        name: Given(bind.role, "" if bind.column is None else bind.column, value_of(values, name))
         for name, bind in binds.items()
     }
     literals = [each for each in wording_of(compiled.string).values if each.literal is not None]
@@ -62,7 +62,8 @@ def _of_value(role: Role, value: Any) -> Role:
     return Role.MEMBER if role is Role.EQUAL and isinstance(value, tuple) else role
 
 
-def _value(values: Mapping[str, Any], name: str) -> Any:
+def value_of(values: Mapping[str, Any], name: str) -> Any:
+    """Of one bind; all of a list that SQLAlchemy has made a bind of each of."""
     if name in values:
         return _comparable(values[name])
     several: list[Any] = []

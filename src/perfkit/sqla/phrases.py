@@ -1,7 +1,7 @@
-"""Parts of a statement as code: its joins, and those of its conditions whose values are known.
+"""Parts of a statement as code: what it selects, its joins, and those of its conditions whose values are known.
 
-Code is written for what has one plain way to be written: relationships and mapped classes that are joined, and columns
-compared with a value or with each other. Of anything else, aliases and functions among it, only that it is there.
+Code is written for what has one plain way to be written: relationships and mapped classes that are joined; columns,
+and functions and sums of them, compared with a value or with each other. Of anything else, only that it is there.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import datetime as dt
 import decimal
 import enum
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from sqlalchemy import Column, Select, Table
@@ -20,22 +20,31 @@ from sqlalchemy.sql.elements import (
     BinaryExpression,
     BindParameter,
     BooleanClauseList,
-    ColumnElement,
     False_,
     Grouping,
+    Label,
     Null,
     True_,
+    UnaryExpression,
 )
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.visitors import iterate
 
+from perfkit.sqla.binds import value_of
 from perfkit.sqla.private import joins_of, mapper_annotated, selects_from
 
 Name = Callable[[Any], str]
 
 
 class Phrases(NamedTuple):
-    """`.join(Line.order)` and so on, conditions as arguments, and whether there was more than could be said."""
+    """What a statement has besides the values that vary.
 
+    `selected` are its columns, empty if one has no words; `keys` what the values are compared with, empty likewise.
+    `joins` are `.join(Line.order)` and so on, `conditions` arguments; `is_all` says whether nothing else is there.
+    """
+
+    selected: tuple[str, ...]
+    keys: tuple[str, ...]
     joins: str
     conditions: tuple[str, ...]
     is_all: bool
@@ -49,6 +58,12 @@ _SIGNS = {
     operators.gt: ">",
     operators.ge: ">=",
 }
+_ARITHMETIC = {
+    operators.add: "+",
+    operators.sub: "-",
+    operators.mul: "*",
+    operators.truediv: "/",
+}
 _METHODS = {
     operators.is_: "is_",
     operators.is_not: "is_not",
@@ -60,24 +75,35 @@ _METHODS = {
 _PLAIN = (str, int, float, dt.date, dt.time, dt.timedelta, decimal.Decimal, uuid.UUID, bytes)
 
 
-def phrases_of(compiled: Any, values: Mapping[str, Any], without: Collection[str], name_of: Name) -> Phrases:
-    """Of the innermost SELECT that has the binds named `without`; the conditions those are in are left out."""
+def phrases_of(compiled: Any, values: Mapping[str, Any], varying: Collection[str], name_of: Name) -> Phrases:
+    """Of the SELECTs that have the binds named `varying` in their conditions, a subquery's among them."""
     names: Mapping[Any, str] = getattr(compiled, "bind_names", {})
-    select = _that_has(compiled.statement, names, without)
-    if select is None:
-        return Phrases("", (), is_all=True)
     said = _Said(names, values, name_of)
-    joins = [said.join(each) for each in joins_of(select)]
-    others = [each for each in _conditions(select) if not _has_bind(each, names, without)]
-    conditions = [said.condition(each) for each in others]
-    is_all = None not in (*joins, *conditions) and all(isinstance(each, Table) for each in selects_from(select))
-    return Phrases("".join(filter(None, joins)), tuple(filter(None, conditions)), is_all)
+    selects = [
+        each
+        for each in iterate(compiled.statement)
+        if isinstance(each, Select) and any(_has_bind(condition, names, varying) for condition in _conditions(each))
+    ]
+    of_all = [condition for select in selects for condition in _conditions(select)]
+    joins = [said.join(join) for select in selects for join in joins_of(select)]
+    others = [said.condition(each) for each in of_all if not _has_bind(each, names, varying)]
+    sources = [source for select in selects for source in selects_from(select)]
+    return Phrases(
+        selected=_all_or_none(said.operand(each) for each in _selected(compiled.statement)),
+        keys=_all_or_none(said.key(each, varying) for each in of_all if _has_bind(each, names, varying)),
+        joins="".join(filter(None, joins)),
+        conditions=tuple(filter(None, others)),
+        is_all=None not in (*joins, *others) and all(isinstance(each, Table) for each in sources),
+    )
 
 
-def _that_has(statement: Any, names: Mapping[Any, str], wanted: Collection[str]) -> Any:
-    selects = [each for each in iterate(statement) if isinstance(each, Select)]
-    having = (each for each in reversed(selects) if any(_has_bind(c, names, wanted) for c in _conditions(each)))
-    return next(having, None)
+def _all_or_none(texts: Iterable[str | None]) -> tuple[str, ...]:
+    found = tuple(texts)
+    return () if None in found else tuple(dict.fromkeys(filter(None, found)))
+
+
+def _selected(statement: Any) -> list[Any]:
+    return [each["expr"] for each in getattr(statement, "column_descriptions", ())]
 
 
 def _conditions(select: Select[Any]) -> Iterator[Any]:
@@ -133,15 +159,44 @@ class _Said(NamedTuple):
             return None
         if sign is not None:
             return f"{left} {sign} {right}"
-        return f"{left}.{method}({right})" if method is not None and isinstance(clause.left, Column) else None
+        return None if method is None or isinstance(clause.left, BindParameter) else f"{left}.{method}({right})"
 
-    def operand(self, element: ColumnElement[Any]) -> str | None:
+    def key(self, clause: Any, varying: Collection[str]) -> str | None:
+        """What a value that varies is compared with: a column, or a function of one."""
+        if not isinstance(clause, BinaryExpression) or clause.operator not in (operators.eq, operators.in_op):
+            return None
+        for side, other in ((clause.left, clause.right), (clause.right, clause.left)):
+            if isinstance(side, BindParameter) and self.names.get(side) in varying:
+                return self.operand(other)
+        return None
+
+    def operand(self, element: Any) -> str | None:
+        if isinstance(element, Label):
+            return self.operand(element.element)
+        if isinstance(element, Grouping):
+            inner = self.operand(element.element)
+            return None if inner is None else f"({inner})"
         if isinstance(element, Column):
             return self.name_of(element) if isinstance(element.table, Table) else None
         if isinstance(element, BindParameter) and element in self.names:
-            return _literal(self.values.get(self.names[element]))
+            return _literal(value_of(self.values, self.names[element]))
+        if isinstance(element, FunctionElement):
+            return self._function(element)
+        if isinstance(element, BinaryExpression) and element.operator in _ARITHMETIC:
+            left, right = self.operand(element.left), self.operand(element.right)
+            return None if left is None or right is None else f"{left} {_ARITHMETIC[element.operator]} {right}"
+        if isinstance(element, UnaryExpression) and element.operator is operators.distinct_op:
+            inner = self.operand(element.element)
+            return None if inner is None else f"{inner}.distinct()"
         constants = {Null: "None", True_: "True", False_: "False"}
         return constants.get(type(element))
+
+    def _function(self, function: FunctionElement[Any]) -> str | None:
+        name = getattr(function, "name", "")
+        arguments = [self.operand(each) for each in function.clauses if getattr(each, "name", "") != "*"]
+        if not name.isidentifier() or getattr(function, "packagenames", None) or None in arguments:
+            return None
+        return f"func.{name}({', '.join(filter(None, arguments))})"
 
 
 def _literal(value: Any) -> str | None:

@@ -6,12 +6,25 @@ import datetime as dt
 from functools import lru_cache, partial
 from itertools import pairwise
 
-from sqlalchemy import and_, exists, func, lambda_stmt, or_, select, text
+from sqlalchemy import and_, case, exists, func, lambda_stmt, or_, select, text
 from sqlalchemy.orm import Session, aliased, with_parent
 
 from perfkit.loading import Kind
 from tests.loading.fresh.judge import finds, quiet
-from tests.loading.fresh.shop import Category, Country, Customer, Event, Line, Order, Product, Review, Stock, Task
+from tests.loading.fresh.shop import (
+    Category,
+    City,
+    Country,
+    Customer,
+    Event,
+    Label,
+    Line,
+    Order,
+    Product,
+    Review,
+    Stock,
+    Task,
+)
 from tests.loading.fresh.texts import logged
 
 FETCH = Kind.LOOPED_FETCH
@@ -321,8 +334,6 @@ def settings_by_text(session):
 
 @finds(DUPLICATE, "labels", "Label")
 def everything_again_and_again(session):
-    from tests.loading.fresh.shop import Label
-
     label = Label.__table__
     found = []
     for name in ("a", "b", "c", "d"):
@@ -468,7 +479,14 @@ def paid_orders_counted(session):
     return [session.scalar(paid.where(Order.customer_id == id_)) for id_ in (1, 2, 3)]
 
 
-@finds(COUNT, "Line", "Line.quantity", "Order.customer_id", "Order", says=".join(Line.order)")
+@finds(
+    COUNT,
+    "Line",
+    "Line.quantity",
+    "Order.customer_id",
+    "Order",
+    says=".where(Order.customer_id.in_(ids), Order.status.in_(['new', 'paid']))",
+)
 def sold_to_each(session):
     sold = select(func.sum(Line.quantity)).join(Line.order).where(Order.status.in_(["new", "paid"]))
     return [session.scalar(sold.where(Order.customer_id == id_)) for id_ in (1, 2, 3)]
@@ -546,3 +564,50 @@ def polled_by_refresh(session):
         if task.state == "done":
             break
     return task
+
+
+@finds(COUNT, "Order", "Order.customer_id", says="func.count(Order.status.distinct())")
+def kinds_of_orders(session):
+    kinds = select(func.count(Order.status.distinct()))
+    return [session.scalar(kinds.where(Order.customer_id == id_)) for id_ in (1, 2, 3)]
+
+
+@finds(
+    *(COUNT, "Line", "Line.quantity", "Order"),
+    says=["func.coalesce(func.sum(Line.quantity * Product.price), 0)", "func.max(Line.quantity)"],
+)
+def turnover_of_each(session):
+    turnover = select(func.coalesce(func.sum(Line.quantity * Product.price), 0), func.max(Line.quantity))
+    joined = turnover.select_from(Line).join(Line.product).where(Product.price > 1)
+    return [session.execute(joined.where(Line.order_id == id_)).one() for id_ in (1, 2, 3)]
+
+
+@finds((REPEATED, FETCH), "Customer", "Customer.email", says="func.lower(Customer.email).in_(ids)")
+def by_email_in_any_case(session):
+    emails = ["C1@shop.example", "C2@shop.example", "C3@shop.example"]
+    by_email = [select(Customer).where(func.lower(Customer.email) == email.lower()) for email in emails]
+    return [session.scalars(statement).first() for statement in by_email]
+
+
+@finds(REPEATED, "Product", "Label", says="Product.price < 5")
+def products_with_each_label(session):
+    cheap = select(Product).where(Product.price < 5)
+    return [session.scalars(cheap.where(Product.labels.any(Label.id == id_))).all() for id_ in (1, 2, 3)]
+
+
+@finds(REPEATED, "Order", says="Order.status == 'paid'")
+def orders_by_country(session):
+    paid = select(Order).join(Order.customer).join(Customer.city).where(Order.status == "paid")
+    return [session.scalars(paid.where(City.country_id == id_)).all() for id_ in (1, 2)]
+
+
+@finds(COUNT, "Review", "Review.product_id", says="Review.stars > 2")
+def good_reviews_in_the_old_style(session):
+    good = session.query(Review).filter(Review.stars > 2)
+    return [good.filter(Review.product_id == id_).count() for id_ in (1, 2, 3)]
+
+
+@finds(COUNT, "Order", says="and what else the statement has")
+def late_orders_by_case(session):
+    late = select(func.sum(case((Order.status == "late", 1), else_=0)))
+    return [session.scalar(late.where(Order.customer_id == id_)) for id_ in (1, 2, 3)]
