@@ -470,6 +470,15 @@ def a_job_at_a_time_in_sessions_of_their_own(session, fix):
 
 
 @quiet
+def eager_for_the_sake_of_cascades(session, fix):
+    statement = select(Customer).options(selectinload(Customer.bins), joinedload(Customer.contracts))
+    for customer in session.scalars(statement.where(Customer.id > 4)).unique().all():
+        session.delete(customer)
+    session.flush()
+    session.rollback()
+
+
+@quiet
 def jobs_of_which_one_has_nothing_to_do(session, fix):
     for number in IDS:
         with Session(session.get_bind()) as own:

@@ -22,7 +22,7 @@ from sqlalchemy.orm import Mapper, ORMExecuteState, Session
 
 from perfkit.sqla.origin import Stack, stack_here
 from perfkit.sqla.private import count_rows, joined_paths, loading_of, loads_subclass, run_number
-from perfkit.sqla.reading import is_tracked, note_pickled, track
+from perfkit.sqla.reading import is_tracked, note_whole, track
 
 OPTION = "perfkit_execution"
 AUTOBATCH = "perfkit_autobatch"
@@ -262,7 +262,12 @@ def _mark(did: Did) -> None:
 
 def _on_pickle(instance: Any, state: dict[str, Any]) -> None:
     if is_tracked():
-        note_pickled(instance)
+        note_whole(instance)
+
+
+def _on_delete(session: Session, instance: Any) -> None:
+    if is_tracked():
+        note_whole(instance)
 
 
 _LISTENERS: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
@@ -272,4 +277,5 @@ _LISTENERS: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
     (Engine, "commit", _on_commit),
     (Engine, "rollback", _on_rollback),
     (Mapper, "pickle", _on_pickle),
+    (Session, "persistent_to_deleted", _on_delete),
 )

@@ -78,8 +78,8 @@ def forget_reads(*, before: int) -> None:
     _read.difference_update([each for each in frozenset(_read) if each[1] is None or each[1] < before])
 
 
-def note_pickled(instance: Any) -> None:
-    """What is pickled is used, whatever of it is read afterwards."""
+def note_whole(instance: Any) -> None:
+    """What is pickled is used, whatever of it is read afterwards; what is deleted, by the cascades of the flush."""
     _read.add((ANY, instance_state(instance).runid))
 
 
