@@ -11,10 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
 from perfkit.loading import detect
-from tests.loading.fresh import awaited, columns, lazy, loops, postgres, quiet, shelves, shop, views
+from tests.loading.fresh import awaited, columns, later, lazy, loops, postgres, quiet, shelves, shop, views
 from tests.loading.fresh.judge import PROGRAMS, compare, pasted, trouble_of
 
-MODULES = (awaited, columns, lazy, loops, postgres, quiet, views)  # each has filled PROGRAMS
+MODULES = (awaited, columns, later, lazy, loops, postgres, quiet, views)  # each has filled PROGRAMS
 ON_POSTGRES = [each for each in PROGRAMS.values() if each.name.startswith("postgres.")]
 AWAITED = [each for each in PROGRAMS.values() if inspect.iscoroutinefunction(each.run)]
 BLOCKING = [each for each in PROGRAMS.values() if each not in (*AWAITED, *ON_POSTGRES)]
