@@ -343,8 +343,8 @@ def loads_subclass(orm: ORMExecuteState) -> bool:
 
     It is sent as if the application had asked; its one parameter has a name that SQLAlchemy made.
     """
-    parameters: Any = orm.parameters
-    return bool(parameters) and isinstance(parameters, dict) and parameters.keys() == {"primary_keys"}
+    parameters = orm.parameters
+    return parameters is not None and "primary_keys" in parameters and len(parameters) == 1
 
 
 def unseen() -> list[str]:
