@@ -71,6 +71,7 @@ async def test_a_list_of_bins_takes_four_statements_however_many_bins(database, 
     async with database.reading() as session:
         bins = (await session.scalars(BinList.apply(select(Bin).where(Bin.id >= 200)))).all()
         seen = {(each.customer.organization.name, len(each.customer.organization.users)) for each in bins}
+        assert all(each.customer.account_manager for each in bins)  # the list shows them, too
 
     selects = [each for each in statements if each.startswith("SELECT")]
     assert (len(bins), len(selects)) == (count, 4)
