@@ -140,6 +140,27 @@ def test_a_savepoint_that_is_rolled_back_takes_its_rows_along(both):
     assert sum(after) == 17
 
 
+def test_a_session_that_joined_a_transaction_begins_anew(engine):
+    """Its commit releases a savepoint, and what was read before is of a transaction that is over."""
+    for block in (autobatch.off(), autobatch(trigger="first")):
+        with engine.connect() as connection, connection.begin(), block:
+            session = Session(connection, join_transaction_mode="create_savepoint", expire_on_commit=False)
+            customers = session.scalars(select(Customer).order_by(Customer.id)).all()
+            for each in customers[:2]:
+                session.expire_all()
+                assert (each.name, len(each.bins) > 0) == (f"customer {each.id}", each.id < 8)
+                session.commit()
+                assert not session.in_transaction()
+            assert customers[2].name == "customer 3"
+            assert session.in_transaction()
+            session.commit()
+            assert len(customers[2].tags) == 3
+            session.commit()
+            assert len(customers[3].tags) > 0
+            assert session.in_transaction()
+            session.close()
+
+
 def test_a_changed_key_in_memory_leads_where_it_says(both):
     """Not flushed yet, and not where the row says."""
 

@@ -88,6 +88,8 @@ class Ahead:
         session, state, what = question.session, question.state, question.what
         if session.autoflush and not private.is_clean(session):
             return None
+        if not session.in_transaction():
+            self.drop()  # one that joined a connection's transaction ends its own by a savepoint's release
         batch = self._batches.get((what, private.run_of(state)))
         if batch is None or not batch.belongs(state) or not batch.answers(question):
             batch = self._read(question, settings)
@@ -113,6 +115,8 @@ class Ahead:
         """The value itself, where nothing but rows is needed for it."""
         batch = self._batches.get((relation, private.run_of(state)))
         if batch is None or not batch.is_quick or batch.replay.is_busy or not batch.belongs(state):
+            return _MISSING
+        if not session.in_transaction():
             return _MISSING
         if (session.autoflush and not private.is_clean(session)) or (batch.is_async and not private.in_greenlet()):
             return _MISSING
