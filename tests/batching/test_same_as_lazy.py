@@ -49,8 +49,7 @@ def test_random_programs_on_sqlite():
     """Some hundreds; `nox -s fuzz` runs 10,000."""
     database = OnSqlite()
     for seed in range(PROGRAMS):
-        found, _, _ = difference(seed, database, trigger=("first", "adaptive", "second")[seed % 3])
-        assert found is None
+        assert difference(seed, database, trigger=("first", "adaptive", "second")[seed % 3]).found is None
 
 
 def test_random_programs_on_postgresql(pg_url):
@@ -58,8 +57,7 @@ def test_random_programs_on_postgresql(pg_url):
     database = OnPostgres(pg_url.replace("postgresql:", "postgresql+psycopg:"))
     try:
         for seed in range(20_000, 20_000 + PROGRAMS // 3):
-            found, _, _ = difference(seed, database)
-            assert found is None
+            assert difference(seed, database).found is None
     finally:
         database.engine.dispose()
 
