@@ -641,6 +641,9 @@ def difference(seed: int, database: OnSqlite | OnPostgres, **options: Any) -> Co
     differs still is compared with itself.
     """
     for collects in (False, True):
+        if collects:
+            gc.collect()
+            gc.freeze()  # what is there already is no garbage, and need not be looked through each time
         plain, before = seen(seed, database, nullcontext(), collects=collects)
         batched, after = seen(seed, database, autobatch(**options), collects=collects)
         found = _first_of(seed, plain, batched)
@@ -671,8 +674,6 @@ def main(count: int, url: str | None, first: int = 0) -> int:
     """How many of `count` programs differ."""
     logging.getLogger("psycopg").setLevel(logging.ERROR)  # it warns of pipelines that an error ends
     databases: list[Any] = [OnSqlite(), *([OnPostgres(url)] if url else [])]
-    gc.collect()
-    gc.freeze()  # what is there already is no garbage, and need not be looked through each time
     differing = before = after = more = undetermined = 0
     began = time.perf_counter()
     for seed in range(first, first + count):
