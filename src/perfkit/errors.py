@@ -18,6 +18,11 @@ PerfkitError
 │   ├── ProfileFileError (ValueError)  a file of learned profiles that cannot be read
 │   └── ProfileError (ValueError)      a profile that cannot work as declared
 │       └── UnknownAttribute (AttributeError)    a profile names what its class does not have
+├── PagingError
+│   ├── PagingDeclarationError (ValueError)     a page size, an ordering, a secret or a statement that cannot be paged
+│   │   └── NotUniqueOrder             nothing shows that the ORDER BY tells every two rows apart
+│   ├── InvalidCursor (ValueError)     a cursor that was not made here, for this ordering, scope and filter
+│   └── OffsetTooDeep (ValueError)     a page number beyond max_offset
 └── CacheError
     ├── CacheDeclarationError (ValueError)   a policy, tag, key or decorator that cannot work; raised at start-up
     │   ├── UnknownTag                 a tag names a table or a parameter that does not exist
@@ -29,7 +34,7 @@ PerfkitError
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy.exc import MissingGreenlet
@@ -42,12 +47,17 @@ __all__ = [
     "CodecError",
     "CommitRefused",
     "GeometryError",
+    "InvalidCursor",
     "LoadTimeout",
     "LoadingDeclarationError",
     "LoadingError",
     "MissingExtra",
     "NPlusOneFound",
     "NPlusOneWarning",
+    "NotUniqueOrder",
+    "OffsetTooDeep",
+    "PagingDeclarationError",
+    "PagingError",
     "PerfkitError",
     "ProfileError",
     "ProfileFileError",
@@ -196,6 +206,49 @@ class UnknownPath(LoadingDeclarationError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.path, self.wrong, self.nearest)
+
+
+class PagingError(PerfkitError):
+    """Anything `perfkit.paging` raises."""
+
+
+class PagingDeclarationError(PagingError, ValueError):
+    """A size, an ordering, a secret or a statement that no page can be made of."""
+
+
+class NotUniqueOrder(PagingDeclarationError):
+    """Nothing shows that the ORDER BY tells every two rows apart, so a cursor could lose or repeat some."""
+
+    def __init__(self, keys: Sequence[str], missing: Sequence[str]) -> None:
+        super().__init__(
+            f"ORDER BY {', '.join(keys) or 'nothing'} can tie: add {', '.join(missing)}, "
+            f"or pass assume_unique=True if no two rows share these values."
+        )
+        self.keys = tuple(keys)
+        self.missing = tuple(missing)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.keys, self.missing)
+
+
+class InvalidCursor(PagingError, ValueError):
+    """A cursor that was not made here, for this ordering, scope and filter; it never reached the database.
+
+    To the caller of an API it is a 400. The reason is for the log, and the same for what was edited and what was
+    signed by somebody else.
+    """
+
+
+class OffsetTooDeep(PagingError, ValueError):
+    """A page number beyond `max_offset`: the database would read and throw away all rows before it."""
+
+    def __init__(self, offset: int, max_offset: int) -> None:
+        super().__init__(f"offset {offset} is beyond max_offset={max_offset}: page by cursor, with keyset().")
+        self.offset = offset
+        self.max_offset = max_offset
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.offset, self.max_offset)
 
 
 class CacheError(PerfkitError):

@@ -31,6 +31,9 @@
     wildcards_of        Select._with_options, _WildcardLoad    else: none; profiles then see no `lazyload("*")`
     columns_of          SQLCompiler._result_columns       else: none; neither are rows of them
     locks_rows          Select._for_update_arg            else: False; looped locks are taken for loops
+    parts_of            Select._order_by_clauses and the like    else: AttributeError; statements are not paged
+    reference_in        _label_reference, _textual_label_reference    else: labels in ORDER BY are not understood
+    options_of          Select._with_options              else: none; a wrapped page has no loader options
     tell_loaded         dispatch.load, .refresh, .loaded_as_persistent    else: their listeners are not called
     run_of, regroup     InstanceState.runid               else: None; nobody has siblings
     new_run             orm.loading._new_runid            else: None; a statement cannot ask to be left alone
@@ -60,7 +63,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from contextlib import contextmanager, suppress
 from functools import cache, partial
 from types import FrameType
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import sqlalchemy
 from sqlalchemy import (
@@ -420,6 +423,47 @@ def joined_paths(compiled: Any) -> tuple[tuple[Any, ...], ...]:
         return ()
     keys = [key for key in attributes if isinstance(key, tuple) and len(key) == 2 and key[0] == "eager_row_processor"]
     return tuple(path for _, path in keys if isinstance(path, tuple) and path)
+
+
+class Parts(NamedTuple):
+    """The clauses of a SELECT or a compound of them that SQLAlchemy has no public name for."""
+
+    order_by: tuple[Any, ...]
+    group_by: tuple[Any, ...]
+    is_distinct: bool
+    distinct_on: tuple[Any, ...]
+    is_limited: bool
+    selects: tuple[Any, ...]
+    """Of a compound, what it is of; empty for a SELECT."""
+    compound: str
+    """Of a compound, `UNION ALL` or the like; empty for a SELECT."""
+
+
+def parts_of(statement: Any) -> Parts:
+    """What a statement is made of, where it is not for SQLAlchemy's own eyes only."""
+    keyword = getattr(statement, "keyword", None)
+    return Parts(
+        tuple(statement._order_by_clauses),  # noqa: SLF001
+        tuple(statement._group_by_clauses),  # noqa: SLF001
+        bool(getattr(statement, "_distinct", False)),
+        tuple(getattr(statement, "_distinct_on", ())),
+        any(getattr(statement, name, None) is not None for name in _LIMITS),
+        tuple(getattr(statement, "selects", ())),
+        "" if keyword is None else str(keyword.value),
+    )
+
+
+_LIMITS = ("_limit_clause", "_offset_clause", "_fetch_clause")
+
+
+def reference_in(clause: Any) -> Any:
+    """What a label in ORDER BY stands for: its expression, or its name as a string; any other clause as it is."""
+    return clause.element if type(clause).__name__ in ("_label_reference", "_textual_label_reference") else clause
+
+
+def options_of(statement: Any) -> tuple[Any, ...]:
+    """The loader options of a statement."""
+    return tuple(getattr(statement, "_with_options", ()))
 
 
 def locks_rows(statement: Any) -> bool:

@@ -1,0 +1,163 @@
+"""Keys: how a column of an ordering is read, how its value is bound again, what comes after it, per database.
+
+Values travel as the driver gave them, past SQLAlchemy's types: a type may round (Numeric on SQLite), shift (a
+TypeDecorator) or widen, and then `key > value` is about another value than the row's. Four kinds do not survive the
+driver either:
+
+    REAL and FLOAT      read as DOUBLE, which holds each of them exactly; PostgreSQL and MariaDB
+    intervals, arrays, ranges, jsonb, addresses      read as text and cast back; PostgreSQL
+    what has no type in SQLAlchemy     read as text, bound as a literal whose type the server finds; psycopg
+    ENUM of MariaDB     sorted by number and compared by name, so its number is the key
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Dialect, Text, and_, bindparam, cast, literal_column, true, tuple_, type_coerce
+from sqlalchemy import types as kinds
+from sqlalchemy.sql.expression import ColumnElement
+
+from perfkit.sqla.ordering import Term
+
+
+class Raw(kinds.UserDefinedType[Any]):
+    """What the driver gives and takes. NullType is not it: beside a column, it becomes the column's type."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **told: Any) -> str:
+        """Nothing is ever cast to it."""
+        raise NotImplementedError
+
+
+_UNTYPED = Raw()
+# As the driver gives them, they are exact.
+_PLAIN = (
+    *(kinds.Integer, kinds.Numeric, kinds.String, kinds.Boolean, kinds.Date, kinds.DateTime, kinds.Time),
+    *(kinds.LargeBinary, kinds.Uuid),
+)
+_NULLS_LOW = frozenset({"sqlite", "mysql", "mariadb", "mssql"})
+_WITHOUT_NULLS_FIRST = frozenset({"mysql", "mariadb", "mssql"})
+_ROW_VALUES = frozenset({"postgresql", "sqlite"})  # MariaDB has them, and no index helps it there
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A term of the ordering on one database. `read` is selected, `compared` stands in conditions."""
+
+    term: Term
+    nullable: bool
+    aggregate: bool
+    compared: ColumnElement[Any]
+    read: ColumnElement[Any]
+    recast: Any
+    """The type that a bound text is cast to, if it is."""
+    nulls_first: bool
+    native_nulls: bool
+    in_rows: bool
+
+    def reversed(self) -> Key:
+        """The same key, read from the end."""
+        return Key(
+            self.term.reversed(),
+            *(self.nullable, self.aggregate, self.compared, self.read, self.recast),
+            not self.nulls_first,
+            *(self.native_nulls, self.in_rows),
+        )
+
+    def bound(self, value: Any) -> ColumnElement[Any]:
+        """A value of a cursor, to be compared with the key."""
+        bind: Any = bindparam(None, value, type_=_UNTYPED, unique=True)
+        if self.recast is None:
+            return bind  # type: ignore[no-any-return]
+        return cast(cast(bind, Text), self.recast)
+
+    def equals(self, value: Any) -> ColumnElement[Any]:
+        if value is None:
+            return self.compared.is_(None)
+        return self.compared.op("=", is_comparison=True)(self.bound(value))
+
+    def beyond(self, value: Any) -> list[ColumnElement[Any]]:
+        """What comes after `value` on this key: ranges, in the order of the rows in them."""
+        if value is None:
+            return [self.compared.is_not(None)] if self.nulls_first else []
+        after = _after(self.compared, self.bound(value), self.term.descending)
+        return [after, self.compared.is_(None)] if self.nullable and not self.nulls_first else [after]
+
+    def ordered(self) -> list[ColumnElement[Any]]:
+        """What stands for it in ORDER BY: what the statement says, so that an index for that serves it."""
+        shown, explicit = self.term.shown, self.term.nulls_first
+        element = shown.desc() if self.term.descending else shown.asc()
+        if explicit is None:
+            return [element]
+        if self.native_nulls:
+            return [element.nulls_first() if explicit else element.nulls_last()]
+        is_null = self.term.expression.is_(None)
+        return [is_null.desc() if explicit else is_null.asc(), element]
+
+
+def key_of(term: Term, dialect: Dialect, *, nullable: bool, aggregate: bool) -> Key:
+    """A term as the key of a page on `dialect`."""
+    name, kind = dialect.name, term.expression.type
+    compared: ColumnElement[Any] = term.expression
+    read: ColumnElement[Any] = type_coerce(compared, _UNTYPED)
+    recast, in_rows = None, name in _ROW_VALUES
+    if name == "postgresql":
+        read, recast = _on_postgresql(compared, kind, dialect)
+    elif name in ("mysql", "mariadb"):
+        if isinstance(kind, kinds.Float):
+            read = type_coerce(cast(compared, kinds.Double), _UNTYPED)
+        elif isinstance(kind, kinds.Enum) and kind.native_enum:
+            compared = compared.op("+")(literal_column("0"))
+            read = type_coerce(compared, _UNTYPED)
+    nulls_first = term.nulls_first
+    if nulls_first is None:
+        nulls_first = (name in _NULLS_LOW) is not term.descending
+    native = name not in _WITHOUT_NULLS_FIRST
+    return Key(term, nullable, aggregate, compared, read, recast, nulls_first, native, in_rows)
+
+
+def _on_postgresql(compared: ColumnElement[Any], kind: Any, dialect: Dialect) -> tuple[ColumnElement[Any], Any]:
+    """How to read it, and what to cast it back to."""
+    kind = kind.dialect_impl(dialect) if isinstance(kind, kinds.TypeDecorator) else kind
+    kind = kind.impl if isinstance(kind, kinds.TypeDecorator) else kind
+    if isinstance(kind, kinds.Float):
+        return type_coerce(cast(compared, kinds.Double), _UNTYPED), None
+    if dialect.driver == "asyncpg" and (isinstance(kind, kinds.Date) or getattr(kind, "timezone", False)):
+        return type_coerce(cast(compared, Text), _UNTYPED), kind  # it takes the first and last day for infinity
+    if isinstance(kind, _PLAIN):
+        return type_coerce(compared, _UNTYPED), None
+    if isinstance(kind, kinds.NullType):
+        if dialect.driver == "asyncpg":  # binds what the server says that it wants, in its own format
+            return type_coerce(compared, _UNTYPED), None
+        return type_coerce(cast(compared, Text), _UNTYPED), None
+    return type_coerce(cast(compared, Text), _UNTYPED), kind
+
+
+def after_rows(keys: Sequence[Key], values: Sequence[Any]) -> ColumnElement[Any]:
+    """What comes after `values` on keys without NULLs and of one direction: a comparison of row values."""
+    if len(keys) == 1:
+        return keys[0].beyond(values[0])[0]
+    ours = tuple_(*(key.compared for key in keys))
+    theirs = tuple_(*(key.bound(value) for key, value in zip(keys, values, strict=True)))
+    return _after(ours, theirs, keys[0].term.descending)
+
+
+def equal_rows(keys: Sequence[Key], values: Sequence[Any]) -> list[ColumnElement[Any]]:
+    """What has the same values on `keys`."""
+    return [key.equals(value) for key, value in zip(keys, values, strict=True)]
+
+
+def all_of(conditions: Sequence[ColumnElement[Any]]) -> ColumnElement[Any]:
+    """Every one of them; of none, everything: a statement of one row has no keys."""
+    if not conditions:
+        return true()
+    return conditions[0] if len(conditions) == 1 else and_(*conditions)
+
+
+def _after(left: Any, right: Any, descending: bool) -> ColumnElement[Any]:
+    compared: ColumnElement[Any] = left.op("<" if descending else ">", is_comparison=True)(right)
+    return compared

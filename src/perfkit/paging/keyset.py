@@ -1,0 +1,218 @@
+"""keyset(): a page after or before a position, at the cost of the page.
+
+plan → seek → read branches until the page is full → trim the keys off the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypedDict, TypeVar, TypeVarTuple, Unpack, overload
+
+from sqlalchemy import Column, CompoundSelect, Result, Row, Select, Table
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
+
+from perfkit.codec import Codec
+from perfkit.errors import PagingDeclarationError
+from perfkit.paging.cursor import Cursors, Position, Side, name_of
+from perfkit.paging.keys import Key
+from perfkit.paging.page import Page, Total
+from perfkit.paging.plan import Plan, plan
+from perfkit.paging.seek import branches
+from perfkit.sqla.private import wants_unique
+
+T = TypeVar("T")
+U = TypeVar("U")
+Ts = TypeVarTuple("Ts")
+
+MAX_SIZE = 1000
+OF_THIS_PROCESS = Cursors()
+
+Count = Callable[[Session, Any], Total]
+
+
+class Options(TypedDict, total=False):
+    """What `keyset` takes besides, with its meaning there."""
+
+    after: str | None
+    before: str | None
+    last: bool
+    cursors: Cursors
+    scope: str
+    bind_filter: bool
+    count: Count | None
+    assume_unique: bool
+    max_size: int
+
+
+@overload
+def keyset(session: Session, statement: Select[T], *, size: int, **options: Unpack[Options]) -> Page[T]: ...
+@overload
+def keyset(
+    session: Session, statement: Select[T, U, *Ts], *, size: int, **options: Unpack[Options]
+) -> Page[Row[T, U, *Ts]]: ...
+@overload
+def keyset(session: Session, statement: CompoundSelect[Any], *, size: int, **options: Unpack[Options]) -> Page[Any]: ...
+def keyset(
+    session: Session,
+    statement: Any,
+    *,
+    size: int,
+    after: str | None = None,
+    before: str | None = None,
+    last: bool = False,
+    cursors: Cursors = OF_THIS_PROCESS,
+    scope: str = "",
+    bind_filter: bool = False,
+    count: Count | None = None,
+    assume_unique: bool = False,
+    max_size: int = MAX_SIZE,
+) -> Page[Any]:
+    """The `size` rows of `statement` after a cursor, before one, the first or the `last` ones, in its order.
+
+    The primary key is appended to the ORDER BY, ascending, where it can tie. Put the key in the direction of the
+    other keys yourself, and most pages are one statement instead of two.
+
+    Args:
+        session: what reads.
+        statement: a SELECT, or a compound of them, without LIMIT and OFFSET.
+        size: the number of items, unless the rows end before.
+        after: the cursor of a page or an item; the page starts behind it.
+        before: the same, and the page ends in front of it.
+        last: the end of the rows.
+        cursors: how cursors are signed; without it, they are good in this process only.
+        scope: whom a cursor is for, such as a tenant: it is refused for another.
+        bind_filter: refuse a cursor whose page had another WHERE, which else only moves to the same place there.
+        count: what finds `total`: `exact`, `capped(1000)`, `estimated()` or a function of session and statement.
+        assume_unique: believe that the ORDER BY tells every two rows apart.
+        max_size: the largest size that is allowed.
+
+    Raises:
+        InvalidCursor: `after` or `before` was not made here, for this ordering, scope and filter.
+        NotUniqueOrder: nothing shows that the ORDER BY tells every two rows apart.
+        PagingDeclarationError: a size out of range, two positions, or a statement that no page can be made of.
+    """
+    check_size(size, max_size)
+    if (after is not None) + (before is not None) + bool(last) > 1:
+        raise PagingDeclarationError("give one of after=, before= and last=.")
+    made = plan(session, statement, assume_unique=assume_unique)
+    names = Named(made.keys, statement, scope, bind_filter=bind_filter, cursors=cursors)
+    text = before if after is None else after
+    position = None if text is None else names.read(text)
+    backward = last or before is not None
+    found = fetch(session, made, position, size + 1, backward=backward)
+    more = len(found.items) > size
+    del found.items[size:], found.positions[size:]
+    if backward:
+        found.items.reverse()
+        found.positions.reverse()
+    came = position is not None
+    return Page(
+        items=found.items,
+        has_next=came if backward else more,
+        has_previous=more if backward else came,
+        total=None if count is None else count(session, statement),
+        _positions=found.positions,
+        _asked=position,
+        _write=names.write,
+    )
+
+
+@overload
+async def akeyset(session: AsyncSession, statement: Select[T], *, size: int, **options: Unpack[Options]) -> Page[T]: ...
+@overload
+async def akeyset(
+    session: AsyncSession, statement: Select[T, U, *Ts], *, size: int, **options: Unpack[Options]
+) -> Page[Row[T, U, *Ts]]: ...
+@overload
+async def akeyset(
+    session: AsyncSession, statement: CompoundSelect[Any], *, size: int, **options: Unpack[Options]
+) -> Page[Any]: ...
+async def akeyset(session: AsyncSession, statement: Any, *, size: int, **options: Unpack[Options]) -> Page[Any]:
+    """`keyset` for an AsyncSession."""
+    return await session.run_sync(lambda sync: keyset(sync, statement, size=size, **options))
+
+
+def check_size(size: int, max_size: int) -> None:
+    """Raises: PagingDeclarationError: it is not a number from 1 to `max_size`."""
+    if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= max_size:
+        raise PagingDeclarationError(f"size={size!r}: give a number from 1 to {max_size}.")
+
+
+@dataclass(slots=True)
+class Found:
+    """Items and their keys, in the order in which they were read."""
+
+    items: list[Any]
+    positions: list[tuple[Any, ...]]
+
+
+def fetch(session: Session, made: Plan, position: Position | None, limit: int, *, backward: bool) -> Found:
+    """Up to `limit` rows from a position on, or from an end."""
+    keys = [key.reversed() for key in made.keys] if backward else list(made.keys)
+    if position is None:
+        return _read(session.execute(made.page(keys, None, limit)), made.width)
+    inclusive = position.side is (Side.AFTER if backward else Side.BEFORE)
+    found = Found([], [])
+    for branch in branches(keys, position.values, inclusive=inclusive):
+        part = _read(session.execute(made.page(keys, branch, limit - len(found.items))), made.width)
+        found.items += part.items
+        found.positions += part.positions
+        if len(found.items) >= limit:
+            break
+    return found
+
+
+def _read(result: Result[Any], width: int) -> Found:
+    """The rows of a result, without keys, and the keys."""
+    if wants_unique(result):
+        # joined collections repeat a row once for each member; what tells rows apart is their keys
+        result = result.unique(lambda row: _CODEC.pack(list(row[width:])))
+    if width == 1:
+        rows = result.all()
+        return Found([row[0] for row in rows], [tuple(row[1:]) for row in rows])
+    frozen = result.freeze()
+    positions = [tuple(row[width:]) for row in frozen().all()]
+    return Found(list(frozen().columns(*range(width)).all()), positions)
+
+
+_CODEC = Codec()
+
+
+class Named:
+    """Cursors of one ordering, scope and filter."""
+
+    def __init__(self, keys: Sequence[Key], statement: Any, scope: str, *, bind_filter: bool, cursors: Cursors) -> None:
+        self._keys, self._statement, self._scope = keys, statement, scope
+        self._bind_filter, self._cursors = bind_filter, cursors
+        self._name: bytes | None = None
+
+    def read(self, text: str) -> Position:
+        return self._cursors.read(text, self.name, len(self._keys))
+
+    def write(self, position: Position) -> str:
+        return self._cursors.write(position, self.name)
+
+    @property
+    def name(self) -> bytes:
+        """What its cursors are sealed under."""
+        if self._name is None:
+            ordering = ";".join(map(_text_of_key, self._keys))
+            condition = getattr(self._statement, "whereclause", None) if self._bind_filter else None
+            where = "" if condition is None else _text(condition)
+            self._name = name_of(ordering.encode(), self._scope.encode(), where.encode())
+        return self._name
+
+
+def _text_of_key(key: Key) -> str:
+    way = "desc" if key.term.descending else "asc"
+    return f"{_text(key.term.expression)} {way} {key.nulls_first}"
+
+
+def _text(expression: Any) -> str:
+    """The same in every process: SQL, and the values in it."""
+    if isinstance(expression, Column) and isinstance(expression.table, Table):
+        return f"{expression.table.fullname}.{expression.name}"
+    compiled = expression.compile()
+    return f"{compiled} {sorted(compiled.params.items())!r}"
