@@ -1,14 +1,33 @@
 """Pages that lose no row and cost the same at any depth.
 
 `keyset(session, statement, size=50, after=cursor)` gives the rows after a position; `akeyset` is its twin for an
-AsyncSession. `Cursors` signs positions, `Page` is what comes back.
+AsyncSession. `Cursors` signs positions, `Page` is what comes back. `offset` and `aoffset` give pages by number, and
+`exact`, `capped`, `estimated` and `cached` count what is on all of them.
 """
 
+from perfkit.paging.count import cached, capped, estimated, exact
 from perfkit.paging.cursor import Cursors
 from perfkit.paging.keyset import akeyset, keyset
+from perfkit.paging.offset import NumberedPage, aoffset, offset
 from perfkit.paging.page import Page, Total
 
-__all__ = ["Cursors", "Page", "Total", "akeyset", "keyset"]
+__all__ = [
+    "Cursors",
+    "NumberedPage",
+    "Page",
+    "Total",
+    "akeyset",
+    "aoffset",
+    "cached",
+    "capped",
+    "estimated",
+    "exact",
+    "keyset",
+    "offset",
+]
 
-for _public in (Cursors, Page, Total, akeyset, keyset):
+for _public in (
+    *(Cursors, NumberedPage, Page, Total),
+    *(akeyset, aoffset, cached, capped, estimated, exact, keyset, offset),
+):
     _public.__module__ = __name__

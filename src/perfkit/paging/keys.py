@@ -13,7 +13,7 @@ driver either:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Dialect, Text, and_, bindparam, cast, literal_column, true, tuple_, type_coerce
@@ -48,6 +48,8 @@ _ROW_VALUES = frozenset({"postgresql", "sqlite"})  # MariaDB has them, and no in
 class Key:
     """A term of the ordering on one database. `read` is selected, `compared` stands in conditions."""
 
+    name: str
+    """Under which its value is bound."""
     term: Term
     nullable: bool
     aggregate: bool
@@ -61,30 +63,24 @@ class Key:
 
     def reversed(self) -> Key:
         """The same key, read from the end."""
-        return Key(
-            self.term.reversed(),
-            *(self.nullable, self.aggregate, self.compared, self.read, self.recast),
-            not self.nulls_first,
-            *(self.native_nulls, self.in_rows),
-        )
+        return replace(self, term=self.term.reversed(), nulls_first=not self.nulls_first)
 
-    def bound(self, value: Any) -> ColumnElement[Any]:
-        """A value of a cursor, to be compared with the key."""
-        bind: Any = bindparam(None, value, type_=_UNTYPED, unique=True)
+    def bound(self) -> ColumnElement[Any]:
+        """Where the value of a cursor is put in, to be compared with the key."""
+        bind: Any = bindparam(self.name, type_=_UNTYPED)
         if self.recast is None:
             return bind  # type: ignore[no-any-return]
         return cast(cast(bind, Text), self.recast)
 
-    def equals(self, value: Any) -> ColumnElement[Any]:
-        if value is None:
-            return self.compared.is_(None)
-        return self.compared.op("=", is_comparison=True)(self.bound(value))
+    def equals(self, is_null: bool) -> ColumnElement[Any]:
+        """What has the value, or NULL, on this key."""
+        return self.compared.is_(None) if is_null else self.compared.op("=", is_comparison=True)(self.bound())
 
-    def beyond(self, value: Any) -> list[ColumnElement[Any]]:
-        """What comes after `value` on this key: ranges, in the order of the rows in them."""
-        if value is None:
+    def beyond(self, is_null: bool) -> list[ColumnElement[Any]]:
+        """What comes after the value, or NULL, on this key: ranges, in the order of the rows in them."""
+        if is_null:
             return [self.compared.is_not(None)] if self.nulls_first else []
-        after = _after(self.compared, self.bound(value), self.term.descending)
+        after = _after(self.compared, self.bound(), self.term.descending)
         return [after, self.compared.is_(None)] if self.nullable and not self.nulls_first else [after]
 
     def ordered(self) -> list[ColumnElement[Any]]:
@@ -99,15 +95,15 @@ class Key:
         return [is_null.desc() if explicit else is_null.asc(), element]
 
 
-def key_of(term: Term, dialect: Dialect, *, nullable: bool, aggregate: bool) -> Key:
+def key_of(term: Term, name: str, dialect: Dialect, *, nullable: bool, aggregate: bool) -> Key:
     """A term as the key of a page on `dialect`."""
-    name, kind = dialect.name, term.expression.type
+    database, kind = dialect.name, term.expression.type
     compared: ColumnElement[Any] = term.expression
     read: ColumnElement[Any] = type_coerce(compared, _UNTYPED)
-    recast, in_rows = None, name in _ROW_VALUES
-    if name == "postgresql":
+    recast, in_rows = None, database in _ROW_VALUES
+    if database == "postgresql":
         read, recast = _on_postgresql(compared, kind, dialect)
-    elif name in ("mysql", "mariadb"):
+    elif database in ("mysql", "mariadb"):
         if isinstance(kind, kinds.Float):
             read = type_coerce(cast(compared, kinds.Double), _UNTYPED)
         elif isinstance(kind, kinds.Enum) and kind.native_enum:
@@ -115,9 +111,9 @@ def key_of(term: Term, dialect: Dialect, *, nullable: bool, aggregate: bool) -> 
             read = type_coerce(compared, _UNTYPED)
     nulls_first = term.nulls_first
     if nulls_first is None:
-        nulls_first = (name in _NULLS_LOW) is not term.descending
-    native = name not in _WITHOUT_NULLS_FIRST
-    return Key(term, nullable, aggregate, compared, read, recast, nulls_first, native, in_rows)
+        nulls_first = (database in _NULLS_LOW) is not term.descending
+    native = database not in _WITHOUT_NULLS_FIRST
+    return Key(name, term, nullable, aggregate, compared, read, recast, nulls_first, native, in_rows)
 
 
 def _on_postgresql(compared: ColumnElement[Any], kind: Any, dialect: Dialect) -> tuple[ColumnElement[Any], Any]:
@@ -137,18 +133,10 @@ def _on_postgresql(compared: ColumnElement[Any], kind: Any, dialect: Dialect) ->
     return type_coerce(cast(compared, Text), _UNTYPED), kind
 
 
-def after_rows(keys: Sequence[Key], values: Sequence[Any]) -> ColumnElement[Any]:
-    """What comes after `values` on keys without NULLs and of one direction: a comparison of row values."""
-    if len(keys) == 1:
-        return keys[0].beyond(values[0])[0]
-    ours = tuple_(*(key.compared for key in keys))
-    theirs = tuple_(*(key.bound(value) for key, value in zip(keys, values, strict=True)))
+def after_rows(keys: Sequence[Key]) -> ColumnElement[Any]:
+    """What comes after the values of keys without NULLs and of one direction: a comparison of row values."""
+    ours, theirs = tuple_(*(key.compared for key in keys)), tuple_(*(key.bound() for key in keys))
     return _after(ours, theirs, keys[0].term.descending)
-
-
-def equal_rows(keys: Sequence[Key], values: Sequence[Any]) -> list[ColumnElement[Any]]:
-    """What has the same values on `keys`."""
-    return [key.equals(value) for key, value in zip(keys, values, strict=True)]
 
 
 def all_of(conditions: Sequence[ColumnElement[Any]]) -> ColumnElement[Any]:

@@ -1,11 +1,11 @@
 """keyset(): a page after or before a position, at the cost of the page.
 
-plan → seek → read branches until the page is full → trim the keys off the rows.
+planned → read branches until the page is full → trim the keys off the rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict, TypeVar, TypeVarTuple, Unpack, overload
 
@@ -15,11 +15,11 @@ from sqlalchemy.orm import Session
 
 from perfkit.codec import Codec
 from perfkit.errors import PagingDeclarationError
+from perfkit.paging.count import Count
 from perfkit.paging.cursor import Cursors, Position, Side, name_of
 from perfkit.paging.keys import Key
-from perfkit.paging.page import Page, Total
-from perfkit.paging.plan import Plan, plan
-from perfkit.paging.seek import branches
+from perfkit.paging.page import Page
+from perfkit.paging.plan import LIMIT, Plan, planned
 from perfkit.sqla.private import wants_unique
 
 T = TypeVar("T")
@@ -28,8 +28,6 @@ Ts = TypeVarTuple("Ts")
 
 MAX_SIZE = 1000
 OF_THIS_PROCESS = Cursors()
-
-Count = Callable[[Session, Any], Total]
 
 
 class Options(TypedDict, total=False):
@@ -96,7 +94,7 @@ def keyset(
     check_size(size, max_size)
     if (after is not None) + (before is not None) + bool(last) > 1:
         raise PagingDeclarationError("give one of after=, before= and last=.")
-    made = plan(session, statement, assume_unique=assume_unique)
+    made = planned(session, statement, assume_unique=assume_unique)
     names = Named(made.keys, statement, scope, bind_filter=bind_filter, cursors=cursors)
     text = before if after is None else after
     position = None if text is None else names.read(text)
@@ -150,13 +148,14 @@ class Found:
 
 def fetch(session: Session, made: Plan, position: Position | None, limit: int, *, backward: bool) -> Found:
     """Up to `limit` rows from a position on, or from an end."""
-    keys = [key.reversed() for key in made.keys] if backward else list(made.keys)
     if position is None:
-        return _read(session.execute(made.page(keys, None, limit)), made.width)
+        return read_rows(session.execute(made.start(backward=backward), {LIMIT: limit}), made.width)
     inclusive = position.side is (Side.AFTER if backward else Side.BEFORE)
+    nulls = tuple(value is None for value in position.values)
+    values = {key.name: value for key, value in zip(made.keys, position.values, strict=True)}
     found = Found([], [])
-    for branch in branches(keys, position.values, inclusive=inclusive):
-        part = _read(session.execute(made.page(keys, branch, limit - len(found.items))), made.width)
+    for statement in made.beyond(nulls, backward=backward, inclusive=inclusive):
+        part = read_rows(session.execute(statement, {LIMIT: limit - len(found.items), **values}), made.width)
         found.items += part.items
         found.positions += part.positions
         if len(found.items) >= limit:
@@ -164,7 +163,7 @@ def fetch(session: Session, made: Plan, position: Position | None, limit: int, *
     return found
 
 
-def _read(result: Result[Any], width: int) -> Found:
+def read_rows(result: Result[Any], width: int) -> Found:
     """The rows of a result, without keys, and the keys."""
     if wants_unique(result):
         # joined collections repeat a row once for each member; what tells rows apart is their keys

@@ -12,21 +12,30 @@ entities are joined back to it, so that their loader options work as ever.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
-from sqlalchemy import CompoundSelect, Dialect, func, inspect, select, true
+from sqlalchemy import CompoundSelect, Dialect, Integer, Select, bindparam, func, inspect, select, true
 from sqlalchemy.orm import Session
 
 from perfkit.errors import PagingDeclarationError
 from perfkit.paging.analysis import Analysis, analysed, place_of
 from perfkit.paging.keys import Key, key_of
-from perfkit.paging.seek import Branch
+from perfkit.paging.seek import Branch, branches
 from perfkit.sqla.ordering import Term, UnknownTerm, terms_of
-from perfkit.sqla.private import options_of
+from perfkit.sqla.private import (
+    locks_rows,
+    options_of,
+    parts_of,
+    reads_own_joins,
+    roots_of,
+    structure_of,
+)
 
-_NAME = "perfkit_key_{}"
+NAME = "perfkit_key_{}"
+LIMIT, OFFSET = "perfkit_limit", "perfkit_offset"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,44 +45,143 @@ class Plan:
     statement: Any
     keys: tuple[Key, ...]
     width: int
+    narrow: Any
+    """Of entities alone, by a plain SELECT: the same with their primary keys only, to be joined back."""
+    _made: dict[Any, list[Any]] = field(default_factory=dict, compare=False, repr=False)
 
-    def page(self, keys: Sequence[Key], branch: Branch | None, limit: int) -> Any:
-        """The first `limit` rows of a branch, or of everything, in the order of `keys`."""
+    def start(self, *, backward: bool) -> Any:
+        """The statement of a page at an end."""
+        return self._kept(backward, lambda: [self._page(self._keys(backward), None)])[0]
+
+    def skipping(self) -> Any:
+        """The statement of a page by number: rows are skipped as keys, and entities joined to those that are left."""
+        return self._kept(OFFSET, lambda: [self._skipping()])[0]
+
+    def _skipping(self) -> Any:
+        offset = bindparam(OFFSET, type_=Integer)
+        if self.narrow is None:
+            return self._page(self.keys, None).offset(offset)
+        return self.narrow(self.keys, bindparam(LIMIT, type_=Integer), offset)
+
+    def beyond(self, nulls: tuple[bool, ...], *, backward: bool, inclusive: bool) -> list[Any]:
+        """The statements of a page beyond a position, to be read until it is full."""
+
+        def made() -> list[Any]:
+            keys = self._keys(backward)
+            return [self._page(keys, branch) for branch in branches(keys, nulls, inclusive=inclusive)]
+
+        return self._kept((nulls, backward, inclusive), made)
+
+    def _kept(self, shape: Any, make: Callable[[], list[Any]]) -> list[Any]:
+        found = self._made.get(shape)
+        if found is None:
+            found = self._made[shape] = make()
+        return found
+
+    def _keys(self, backward: bool) -> Sequence[Key]:
+        return [key.reversed() for key in self.keys] if backward else self.keys
+
+    def _page(self, keys: Sequence[Key], branch: Branch | None) -> Any:
+        """The rows of a branch, or of everything, in the order of `keys`, as many as LIMIT is bound to."""
         statement = self.statement.order_by(*(part for key in keys for part in key.ordered()))
         if branch is not None:
             statement = (statement.having if branch.aggregate else statement.where)(branch.condition)
-        return statement.limit(limit)
+        return statement.limit(bindparam(LIMIT, type_=Integer))
 
 
-def plan(session: Session, statement: Any, *, assume_unique: bool = False) -> Plan:
-    """How `statement` is paged on the database of `session`.
+def planned(session: Session, statement: Any, *, assume_unique: bool = False) -> Plan:
+    """How `statement` is paged on the database of `session`; kept for statements that are the same, values too.
+
+    What is kept is worth more than half of what a page costs here, and who turns pages asks for the same statement.
 
     Raises:
         PagingDeclarationError: it is not a SELECT or a compound of them, or it cannot be paged.
     """
+    dialect = dialect_of(session, statement)
+    same = None if statement_options(statement) else _same(statement)
+    if same is None:
+        return _plan(statement, dialect, assume_unique=assume_unique)
+    key = (same, dialect.name, dialect.driver, assume_unique)
+    try:
+        found = _KEPT.get(key)
+    except TypeError:  # a value that has no hash
+        return _plan(statement, dialect, assume_unique=assume_unique)
+    if found is None:
+        found = _KEPT[key] = _plan(statement, dialect, assume_unique=assume_unique)
+        while len(_KEPT) > _KEEPS:
+            _KEPT.pop(next(iter(_KEPT)), None)
+    return found
+
+
+_KEPT: dict[Any, Plan] = {}
+_KEEPS = 500
+
+
+def statement_options(statement: Any) -> Any:
+    """The execution options of a statement, which its structure does not show."""
+    return getattr(statement, "get_execution_options", dict)()
+
+
+def _same(statement: Any) -> Any:
+    """What is equal of statements that are the same; None if that cannot be known."""
+    structure = structure_of(statement) if isinstance(statement, Select | CompoundSelect) else None
+    if structure is None:
+        return None
+    values = tuple(tuple(each) if isinstance(each, list) else each for each in structure[1])
+    return structure[0], values, tuple(map(type, values))
+
+
+def _plan(statement: Any, dialect: Dialect, *, assume_unique: bool) -> Plan:
+    if not isinstance(statement, Select | CompoundSelect):
+        raise PagingDeclarationError(f"give a select() or a union(), not {type(statement).__name__}")
     try:
         terms = _distinct(terms_of(statement))
-    except AttributeError:
-        raise PagingDeclarationError(f"give a select() or a union(), not {type(statement).__name__}") from None
     except UnknownTerm as unknown:
         raise PagingDeclarationError(f"ORDER BY {unknown}: give a column, an expression or a label") from None
     analysis = analysed(statement, terms, assume_unique=assume_unique)
     terms += [Term(column, column) for column in (tie(statement) for tie in analysis.ties)]
     width = 1 if isinstance(statement, CompoundSelect) else len(statement.column_descriptions)
-    dialect = dialect_of(session, statement)
     plain: Any = statement.order_by(None)
     if analysis.wrapped:
         plain, terms, width = _wrapped(plain, terms, numbered=analysis.numbered)
     keys = _keys(terms, analysis, dialect)
-    reads = (key.read.label(_NAME.format(number)) for number, key in enumerate(keys))
-    return Plan(plain.add_columns(*reads), keys, width)
+    reads = (key.read.label(key.name) for key in keys)
+    narrow = partial(_deferred, plain, dialect) if not analysis.wrapped and _is_of_entities(statement, keys) else None
+    return Plan(plain.add_columns(*reads), keys, width, narrow)
+
+
+def _is_of_entities(statement: Any, keys: Sequence[Key]) -> bool:
+    """Whether nothing but entities is selected, and each row is one of them."""
+    parts = parts_of(statement)
+    entities = [inspect(each["expr"], raiseerr=False) for each in statement.column_descriptions]
+    mapped = all(getattr(each, "is_mapper", False) or getattr(each, "is_aliased_class", False) for each in entities)
+    grouped = parts.group_by or parts.is_distinct or any(key.aggregate for key in keys)
+    return mapped and not grouped and not locks_rows(statement) and not reads_own_joins(statement)
+
+
+def _deferred(statement: Any, dialect: Dialect, keys: Sequence[Key], limit: Any, offset: Any) -> Any:
+    """A page by number: its primary keys, and the entities joined to them, in the order of its keys."""
+    terms = [key.term for key in keys]
+    ordered = statement.order_by(*(part for key in keys for part in key.ordered())).limit(limit).offset(offset)
+    inner, names, entities, columns = _inner(ordered, terms)
+    outer = _joined_back(statement, inner, [], names, entities)
+    made = [
+        key_of(
+            *(replace(key.term, expression=column, shown=column), key.name, dialect),
+            nullable=key.nullable,
+            aggregate=False,
+        )
+        for key, column in zip(keys, columns, strict=True)
+    ]
+    ordering = (part for key in made for part in key.ordered())
+    return outer.add_columns(*(key.read.label(key.name) for key in made)).order_by(*ordering)
 
 
 def dialect_of(session: Session, statement: Any) -> Dialect:
     """The dialect of the database that a statement goes to."""
-    descriptions = getattr(statement, "column_descriptions", ())
-    entities = (inspect(each.get("entity"), raiseerr=False) for each in descriptions)
-    mapper = next((each.mapper for each in entities if each is not None), None)
+    mapper = next((each.mapper for each in roots_of(statement)), None)
+    if mapper is None and not hasattr(statement, "get_children"):
+        return session.get_bind().dialect
     return session.get_bind(mapper=mapper, clause=statement).dialect
 
 
@@ -86,8 +194,8 @@ def _keys(terms: Sequence[Term], analysis: Analysis, dialect: Dialect) -> tuple[
     facts = zip(analysis.nullable, analysis.aggregate, strict=True)
     facts_of = [*facts, (False, False)]  # of the number of a row
     return tuple(
-        key_of(term, dialect, nullable=nullable, aggregate=aggregate and not analysis.wrapped)
-        for term, (nullable, aggregate) in zip(terms, facts_of, strict=False)
+        key_of(*(term, NAME.format(number), dialect), nullable=nullable, aggregate=aggregate and not analysis.wrapped)
+        for number, (term, (nullable, aggregate)) in enumerate(zip(terms, facts_of, strict=False))
     )
 
 
@@ -138,10 +246,10 @@ def _inner(statement: Any, terms: Sequence[Term]) -> tuple[Any, list[str], dict[
             expression = each["expr"]
             bare = expression.element if hasattr(expression, "element") and _is_label(expression) else expression
             columns.append(bare.label(f"perfkit_column_{place}"))
-    of_keys = [term.expression.label(_NAME.format(number)) for number, term in enumerate(terms)]
+    of_keys = [term.expression.label(NAME.format(number)) for number, term in enumerate(terms)]
     inner = statement.with_only_columns(*columns, *of_keys, maintain_column_froms=True).subquery()
     entities = {place: (entity, [inner.c[label] for label in labels]) for place, (entity, labels) in identities.items()}
-    return inner, names, entities, [inner.c[_NAME.format(number)] for number in range(len(terms))]
+    return inner, names, entities, [inner.c[NAME.format(number)] for number in range(len(terms))]
 
 
 def _is_label(expression: Any) -> bool:

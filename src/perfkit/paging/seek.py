@@ -22,7 +22,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement
 
-from perfkit.paging.keys import Key, after_rows, all_of, equal_rows
+from perfkit.paging.keys import Key, after_rows, all_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,34 +33,38 @@ class Branch:
     aggregate: bool
 
 
-def branches(keys: Sequence[Key], values: Sequence[Any], *, inclusive: bool = False) -> Iterator[Branch]:
-    """The rows after `values`, nearest first. `inclusive`: with the row that stands at them."""
+def branches(keys: Sequence[Key], nulls: Sequence[bool], *, inclusive: bool = False) -> Iterator[Branch]:
+    """The rows after a position, nearest first. `nulls` says which of its values are NULL.
+
+    `inclusive`: with the row that stands at it.
+    """
     if inclusive:
-        yield _branch(keys, equal_rows(keys, values))
-    for start, end in reversed(list(_runs(keys, values))):
-        before = equal_rows(keys[:start], values[:start])
-        if end - start == 1:
-            ranges = keys[start].beyond(values[start])
-        else:
-            ranges = [after_rows(keys[start:end], values[start:end])]
+        yield _branch(keys, _equal(keys, nulls))
+    for start, end in reversed(list(_runs(keys, nulls))):
+        before = _equal(keys[:start], nulls)
+        ranges = keys[start].beyond(nulls[start]) if end - start == 1 else [after_rows(keys[start:end])]
         for each in ranges:
             yield _branch(keys[:end], [*before, each])
+
+
+def _equal(keys: Sequence[Key], nulls: Sequence[bool]) -> list[ColumnElement[Any]]:
+    return [key.equals(is_null) for key, is_null in zip(keys, nulls, strict=False)]
 
 
 def _branch(keys: Sequence[Key], conditions: Sequence[ColumnElement[Any]]) -> Branch:
     return Branch(all_of(conditions), any(key.aggregate for key in keys))
 
 
-def _runs(keys: Sequence[Key], values: Sequence[Any]) -> Iterator[tuple[int, int]]:
+def _runs(keys: Sequence[Key], nulls: Sequence[bool]) -> Iterator[tuple[int, int]]:
     """Where keys start and end that can be compared as one row."""
     start = 0
     for place in range(1, len(keys) + 1):
-        if place == len(keys) or not _go_together(keys, values, place):
+        if place == len(keys) or not _go_together(keys, nulls, place):
             yield start, place
             start = place
 
 
-def _go_together(keys: Sequence[Key], values: Sequence[Any], place: int) -> bool:
+def _go_together(keys: Sequence[Key], nulls: Sequence[bool], place: int) -> bool:
     pair = keys[place - 1 : place + 1]
-    plain = all(key.in_rows and not key.nullable for key in pair) and None not in values[place - 1 : place + 1]
+    plain = all(key.in_rows and not key.nullable for key in pair) and not any(nulls[place - 1 : place + 1])
     return plain and pair[0].term.descending == pair[1].term.descending

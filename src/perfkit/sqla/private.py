@@ -33,6 +33,7 @@
     locks_rows          Select._for_update_arg            else: False; looped locks are taken for loops
     parts_of            Select._order_by_clauses and the like    else: AttributeError; statements are not paged
     reference_in        _label_reference, _textual_label_reference    else: labels in ORDER BY are not understood
+    reads_own_joins     Load.context, local_opts           else: False; contains_eager fails on numbered pages
     options_of          Select._with_options              else: none; a wrapped page has no loader options
     tell_loaded         dispatch.load, .refresh, .loaded_as_persistent    else: their listeners are not called
     run_of, regroup     InstanceState.runid               else: None; nobody has siblings
@@ -464,6 +465,12 @@ def reference_in(clause: Any) -> Any:
 def options_of(statement: Any) -> tuple[Any, ...]:
     """The loader options of a statement."""
     return tuple(getattr(statement, "_with_options", ()))
+
+
+def reads_own_joins(statement: Any) -> bool:
+    """Whether an option says that related objects are in the statement's own joins: `contains_eager`."""
+    elements = (each for option in options_of(statement) for each in getattr(option, "context", ()))
+    return any("eager_from_alias" in (getattr(each, "local_opts", None) or {}) for each in elements)
 
 
 def locks_rows(statement: Any) -> bool:
