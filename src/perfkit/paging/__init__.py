@@ -2,7 +2,8 @@
 
 `keyset(session, statement, size=50, after=cursor)` gives the rows after a position; `akeyset` is its twin for an
 AsyncSession. `Cursors` signs positions, `Page` is what comes back. `offset` and `aoffset` give pages by number, and
-`exact`, `capped`, `estimated` and `cached` count what is on all of them.
+`exact`, `capped`, `estimated` and `cached` count what is on all of them. `link_header`, `connection` and
+`listing` show a page as others expect it.
 """
 
 from perfkit.paging.count import cached, capped, estimated, exact
@@ -10,6 +11,7 @@ from perfkit.paging.cursor import Cursors
 from perfkit.paging.keyset import akeyset, keyset
 from perfkit.paging.offset import NumberedPage, aoffset, offset
 from perfkit.paging.page import Page, Total
+from perfkit.paging.shapes import connection, connection_arguments, link_header, listing
 
 __all__ = [
     "Cursors",
@@ -20,14 +22,19 @@ __all__ = [
     "aoffset",
     "cached",
     "capped",
+    "connection",
+    "connection_arguments",
     "estimated",
     "exact",
     "keyset",
+    "link_header",
+    "listing",
     "offset",
 ]
 
 for _public in (
     *(Cursors, NumberedPage, Page, Total),
     *(akeyset, aoffset, cached, capped, estimated, exact, keyset, offset),
+    *(connection, connection_arguments, link_header, listing),
 ):
     _public.__module__ = __name__

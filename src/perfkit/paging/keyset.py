@@ -98,7 +98,7 @@ def keyset(
     names = Named(made.keys, statement, scope, bind_filter=bind_filter, cursors=cursors)
     text = before if after is None else after
     position = None if text is None else names.read(text)
-    backward = last or before is not None
+    backward = bool(last) or before is not None
     found = fetch(session, made, position, size + 1, backward=backward)
     more = len(found.items) > size
     del found.items[size:], found.positions[size:]
@@ -111,6 +111,7 @@ def keyset(
         has_next=came if backward else more,
         has_previous=more if backward else came,
         total=None if count is None else count(session, statement),
+        is_backward=backward,
         _positions=found.positions,
         _asked=position,
         _write=names.write,

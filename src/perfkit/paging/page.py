@@ -38,6 +38,8 @@ class Page(Generic[T]):
     has_next: bool
     has_previous: bool
     total: Total | None = None
+    is_backward: bool = False
+    """Whether it was read from its end: `before` a cursor, or as the `last`."""
     _positions: Sequence[tuple[Any, ...]] = field(default=(), repr=False)
     _asked: Position | None = field(default=None, repr=False, compare=False)
     _write: Callable[[Position], str] | None = field(default=None, repr=False, compare=False)
