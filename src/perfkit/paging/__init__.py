@@ -3,11 +3,13 @@
 `keyset(session, statement, size=50, after=cursor)` gives the rows after a position; `akeyset` is its twin for an
 AsyncSession. `Cursors` signs positions, `Page` is what comes back. `offset` and `aoffset` give pages by number, and
 `exact`, `capped`, `estimated` and `cached` count what is on all of them. `link_header`, `connection` and
-`listing` show a page as others expect it.
+`listing` show a page as others expect it. `export` and `aexport` walk
+through everything in chunks, and `split` cuts it into parts for several workers.
 """
 
 from perfkit.paging.count import cached, capped, estimated, exact
 from perfkit.paging.cursor import Cursors
+from perfkit.paging.export import Progress, aexport, export, split
 from perfkit.paging.keyset import akeyset, keyset
 from perfkit.paging.offset import NumberedPage, aoffset, offset
 from perfkit.paging.page import Page, Total
@@ -17,7 +19,9 @@ __all__ = [
     "Cursors",
     "NumberedPage",
     "Page",
+    "Progress",
     "Total",
+    "aexport",
     "akeyset",
     "aoffset",
     "cached",
@@ -26,15 +30,17 @@ __all__ = [
     "connection_arguments",
     "estimated",
     "exact",
+    "export",
     "keyset",
     "link_header",
     "listing",
     "offset",
+    "split",
 ]
 
 for _public in (
-    *(Cursors, NumberedPage, Page, Total),
+    *(Cursors, NumberedPage, Page, Progress, Total),
     *(akeyset, aoffset, cached, capped, estimated, exact, keyset, offset),
-    *(connection, connection_arguments, link_header, listing),
+    *(connection, connection_arguments, link_header, listing, aexport, export, split),
 ):
     _public.__module__ = __name__
