@@ -22,7 +22,8 @@ PerfkitError
 │   ├── PagingDeclarationError (ValueError)     a page size, an ordering, a secret or a statement that cannot be paged
 │   │   └── NotUniqueOrder             nothing shows that the ORDER BY tells every two rows apart
 │   ├── InvalidCursor (ValueError)     a cursor that was not made here, for this ordering, scope and filter
-│   └── OffsetTooDeep (ValueError)     a page number beyond max_offset
+│   ├── OffsetTooDeep (ValueError)     a page number beyond max_offset
+│   └── NotSeekable (AssertionError)   a page that reads more rows than its own; raised in tests
 └── CacheError
     ├── CacheDeclarationError (ValueError)   a policy, tag, key or decorator that cannot work; raised at start-up
     │   ├── UnknownTag                 a tag names a table or a parameter that does not exist
@@ -54,6 +55,7 @@ __all__ = [
     "MissingExtra",
     "NPlusOneFound",
     "NPlusOneWarning",
+    "NotSeekable",
     "NotUniqueOrder",
     "OffsetTooDeep",
     "PagingDeclarationError",
@@ -249,6 +251,22 @@ class OffsetTooDeep(PagingError, ValueError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.offset, self.max_offset)
+
+
+class NotSeekable(PagingError, AssertionError):
+    """The deepest page of a statement reads more than itself; `advice` is the index that is missing, or None."""
+
+    def __init__(self, buffers: int, filtered: int, advice: str | None) -> None:
+        super().__init__(
+            f"the deepest page reads {buffers} buffers and throws away {filtered} rows: "
+            f"{advice or 'its keys are of several tables or expressions, which no single index of columns serves'}"
+        )
+        self.buffers = buffers
+        self.filtered = filtered
+        self.advice = advice
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.buffers, self.filtered, self.advice)
 
 
 class CacheError(PerfkitError):

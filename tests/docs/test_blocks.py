@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -21,7 +23,9 @@ def test_the_code_on_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest
     """Whoever pastes it gets what the page says: its assertions are the documentation's."""
     monkeypatch.chdir(tmp_path)
     text = page.read_text()
-    names: dict[str, object] = {"__name__": f"page_{page.stem.replace('-', '_')}"}
+    module = ModuleType(f"page_{page.stem.replace('-', '_')}")
+    monkeypatch.setitem(sys.modules, module.__name__, module)  # pydantic looks for what a model's module has
+    names = vars(module)
 
     for found in BLOCK.finditer(text):
         line = text[: found.start()].count("\n") + 1

@@ -1,10 +1,7 @@
 """Pages in FastAPI: parameters as dependencies, pages as response models, a bad cursor as 400 problem+json.
 
-@app.get("/bins", responses=BAD_REQUEST)
-async def bins(params: Annotated[KeysetParams, Depends(keyset_params(max_size=100))]) -> KeysetPage[BinOut]:
-return KeysetPage[BinOut].of(await akeyset(session, select(Bin), **params.options))
-
-install(app)
+`install(app)` once, `keyset_params(max_size=100)` as a dependency of each list, `BAD_REQUEST` as its `responses=`, and
+`KeysetPage[BinOut].of(page)` as what it returns. The whole of it is in docs/how-to/page-through-a-list.md.
 """
 
 # no `from __future__ import annotations`: FastAPI reads those of the dependencies made here, which name what is local

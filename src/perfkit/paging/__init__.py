@@ -5,10 +5,12 @@ AsyncSession. `Cursors` signs positions, `Page` is what comes back. `offset` and
 `exact`, `capped`, `estimated` and `cached` count what is on all of them. `link_header`, `connection` and
 `listing` show a page as others expect it. `export` and `aexport` walk
 through everything in chunks, and `split` cuts it into parts for several workers.
+`assert_seekable` fails a test where the deepest page reads more than itself, and `suggest_index` names what is missing.
 """
 
 from perfkit.paging.count import cached, capped, estimated, exact
 from perfkit.paging.cursor import Cursors
+from perfkit.paging.explain import PageCost, assert_seekable, explain_page, suggest_index
 from perfkit.paging.export import Progress, aexport, export, split
 from perfkit.paging.keyset import akeyset, keyset
 from perfkit.paging.offset import NumberedPage, aoffset, offset
@@ -19,28 +21,33 @@ __all__ = [
     "Cursors",
     "NumberedPage",
     "Page",
+    "PageCost",
     "Progress",
     "Total",
     "aexport",
     "akeyset",
     "aoffset",
+    "assert_seekable",
     "cached",
     "capped",
     "connection",
     "connection_arguments",
     "estimated",
     "exact",
+    "explain_page",
     "export",
     "keyset",
     "link_header",
     "listing",
     "offset",
     "split",
+    "suggest_index",
 ]
 
 for _public in (
-    *(Cursors, NumberedPage, Page, Progress, Total),
+    *(Cursors, NumberedPage, Page, PageCost, Progress, Total),
     *(akeyset, aoffset, cached, capped, estimated, exact, keyset, offset),
     *(connection, connection_arguments, link_header, listing, aexport, export, split),
+    *(assert_seekable, explain_page, suggest_index),
 ):
     _public.__module__ = __name__
