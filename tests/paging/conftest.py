@@ -12,6 +12,7 @@ from sqlalchemy import NullPool, create_engine, make_url
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
+from tests.paging.cases_more import Extra, fill_more
 from tests.paging.models import Base, fill, plain, things
 
 DRIVERS = {
@@ -44,8 +45,10 @@ def shops(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
                     connection.exec_driver_sql("ALTER DATABASE CHARACTER SET utf8mb4")
             Base.metadata.create_all(engine)
             plain.create_all(engine)
+            Extra.metadata.create_all(engine)
             with Session(engine) as session, session.begin():
                 fill(session)
+                fill_more(session)
                 session.add_all(things(random.Random(5)))
             engine.dispose()
             urls[database] = made

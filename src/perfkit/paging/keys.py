@@ -18,6 +18,7 @@ from typing import Any
 
 from sqlalchemy import Dialect, Text, and_, bindparam, cast, literal_column, true, tuple_, type_coerce
 from sqlalchemy import types as kinds
+from sqlalchemy.sql.elements import ColumnClause, Grouping
 from sqlalchemy.sql.expression import ColumnElement
 
 from perfkit.sqla.ordering import Term
@@ -98,7 +99,9 @@ class Key:
 def key_of(term: Term, name: str, dialect: Dialect, *, nullable: bool, aggregate: bool) -> Key:
     """A term as the key of a page on `dialect`."""
     database, kind = dialect.name, term.expression.type
-    compared: ColumnElement[Any] = term.expression
+    compared = term.expression
+    if not isinstance(compared, ColumnClause):
+        compared = Grouping(compared)  # `a > 1` beside `=`
     read: ColumnElement[Any] = type_coerce(compared, _UNTYPED)
     recast, in_rows = None, database in _ROW_VALUES
     if database == "postgresql":

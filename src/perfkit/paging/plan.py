@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from sqlalchemy import CompoundSelect, Dialect, Integer, Select, bindparam, func, inspect, select, true
+from sqlalchemy import CompoundSelect, Dialect, Integer, Select, bindparam, func, inspect, literal_column, select, true
 from sqlalchemy.orm import Session
 
 from perfkit.errors import PagingDeclarationError
@@ -143,6 +143,8 @@ def _plan(statement: Any, dialect: Dialect, *, assume_unique: bool) -> Plan:
     width = 1 if isinstance(statement, CompoundSelect) else len(statement.column_descriptions)
     plain: Any = statement.order_by(None)
     if analysis.wrapped:
+        if parts_of(statement).distinct_on:
+            plain = statement.order_by(*(term.shown for term in terms[len(terms) - len(analysis.ties) :]))
         plain, terms, width = _wrapped(plain, terms, numbered=analysis.numbered)
     keys = _keys(terms, analysis, dialect)
     reads = (key.read.label(key.name) for key in keys)
@@ -192,11 +194,16 @@ def _distinct(terms: Sequence[Term]) -> list[Term]:
 
 def _keys(terms: Sequence[Term], analysis: Analysis, dialect: Dialect) -> tuple[Key, ...]:
     facts = zip(analysis.nullable, analysis.aggregate, strict=True)
-    facts_of = [*facts, (False, False)]  # of the number of a row
-    return tuple(
+    more = len(terms) - len(analysis.nullable)  # what numbered rows are told apart by; the number is the last
+    facts_of = [*facts, *[(True, False)] * (more - 1), (False, False)]
+    keys = tuple(
         key_of(*(term, NAME.format(number), dialect), nullable=nullable, aggregate=aggregate and not analysis.wrapped)
         for number, (term, (nullable, aggregate)) in enumerate(zip(terms, facts_of, strict=False))
     )
+    if dialect.name in ("mysql", "mariadb") and any(key.aggregate for key in keys):
+        # its HAVING knows what is selected by name, and nothing of the tables
+        return tuple(replace(key, aggregate=True, compared=literal_column(key.name)) for key in keys)
+    return keys
 
 
 def _wrapped(statement: Any, terms: Sequence[Term], *, numbered: bool) -> tuple[Any, list[Term], int]:
@@ -213,6 +220,7 @@ def _wrapped(statement: Any, terms: Sequence[Term], *, numbered: bool) -> tuple[
         own = [inner.c[name] for name in inner.c.keys() if name.startswith("perfkit_column_")]  # noqa: SIM118
     if numbered:
         by = [*own, *(column for identity in entities.values() for column in identity[1])]
+        keys += [column for column in by if column not in keys]
         number = func.row_number().over(partition_by=by).label("perfkit_number")
         again = select(*inner.c, number).subquery()
         keys = [again.c[inner.c.keys().index(key.key)] for key in keys] + [again.c.perfkit_number]

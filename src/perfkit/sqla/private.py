@@ -443,11 +443,12 @@ class Parts(NamedTuple):
 def parts_of(statement: Any) -> Parts:
     """What a statement is made of, where it is not for SQLAlchemy's own eyes only."""
     keyword = getattr(statement, "keyword", None)
+    before_columns = getattr(statement, "_pre_columns_clause", None)  # postgresql.distinct_on()
     return Parts(
         tuple(statement._order_by_clauses),  # noqa: SLF001
         tuple(statement._group_by_clauses),  # noqa: SLF001
         bool(getattr(statement, "_distinct", False)),
-        tuple(getattr(statement, "_distinct_on", ())),
+        tuple(getattr(statement, "_distinct_on", ())) or (() if before_columns is None else (before_columns,)),
         any(getattr(statement, name, None) is not None for name in _LIMITS),
         tuple(getattr(statement, "selects", ())),
         "" if keyword is None else str(keyword.value),
