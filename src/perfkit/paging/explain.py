@@ -49,7 +49,7 @@ def explain_page(session: Session, statement: Any, *, size: int = 50, assume_uni
     end = fetch(session, made, None, size, backward=True)
     connection = session.connection()
     with asked_of(connection) as asked:
-        start = Position(end.positions[-1]) if end.positions else None
+        start = Position(tuple(end.rows[-1][made.width :])) if end.rows else None
         fetch(session, made, start, size + 1, backward=False)
     plans = []
     for sql, values in list(asked):

@@ -101,10 +101,10 @@ def keyset(
     backward = bool(last) or before is not None
     found = fetch(session, made, position, size + 1, backward=backward)
     more = len(found.items) > size
-    del found.items[size:], found.positions[size:]
+    del found.items[size:], found.rows[size:]
     if backward:
         found.items.reverse()
-        found.positions.reverse()
+        found.rows.reverse()
     came = position is not None
     return Page(
         items=found.items,
@@ -112,7 +112,8 @@ def keyset(
         has_previous=more if backward else came,
         total=None if count is None else count(session, statement),
         is_backward=backward,
-        _positions=found.positions,
+        _rows=found.rows,
+        _width=made.width,
         _asked=position,
         _write=names.write,
     )
@@ -141,10 +142,10 @@ def check_size(size: int, max_size: int) -> None:
 
 @dataclass(slots=True)
 class Found:
-    """Items and their keys, in the order in which they were read."""
+    """Items, and the rows that they are of with their keys, in the order in which they were read."""
 
     items: list[Any]
-    positions: list[tuple[Any, ...]]
+    rows: list[Any]
 
 
 def fetch(session: Session, made: Plan, position: Position | None, limit: int, *, backward: bool) -> Found:
@@ -158,7 +159,7 @@ def fetch(session: Session, made: Plan, position: Position | None, limit: int, *
     for statement in made.beyond(nulls, backward=backward, inclusive=inclusive):
         part = read_rows(session.execute(statement, {LIMIT: limit - len(found.items), **values}), made.width)
         found.items += part.items
-        found.positions += part.positions
+        found.rows += part.rows
         if len(found.items) >= limit:
             break
     return found
@@ -171,10 +172,9 @@ def read_rows(result: Result[Any], width: int) -> Found:
         result = result.unique(lambda row: _CODEC.pack(list(row[width:])))
     if width == 1:
         rows = result.all()
-        return Found([row[0] for row in rows], [tuple(row[1:]) for row in rows])
+        return Found([row[0] for row in rows], list(rows))
     frozen = result.freeze()
-    positions = [tuple(row[width:]) for row in frozen().all()]
-    return Found(list(frozen().columns(*range(width)).all()), positions)
+    return Found(list(frozen().columns(*range(width)).all()), list(frozen.data))
 
 
 _CODEC = Codec()

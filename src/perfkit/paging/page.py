@@ -40,7 +40,8 @@ class Page(Generic[T]):
     total: Total | None = None
     is_backward: bool = False
     """Whether it was read from its end: `before` a cursor, or as the `last`."""
-    _positions: Sequence[tuple[Any, ...]] = field(default=(), repr=False)
+    _rows: Sequence[Any] = field(default=(), repr=False, compare=False)
+    _width: int = field(default=0, repr=False, compare=False)
     _asked: Position | None = field(default=None, repr=False, compare=False)
     _write: Callable[[Position], str] | None = field(default=None, repr=False, compare=False)
 
@@ -56,7 +57,7 @@ class Page(Generic[T]):
 
     def cursor(self, place: int) -> str:
         """The cursor of one item, to ask for what comes after or before it."""
-        return self._text(Position(self._positions[place]))
+        return self._text(Position(tuple(self._rows[place][self._width :])))
 
     def __iter__(self) -> Iterator[T]:
         return iter(self.items)
@@ -69,7 +70,7 @@ class Page(Generic[T]):
 
         Who went past the end comes back to the last row, which is not beyond the cursor but at it.
         """
-        if self._positions:
+        if self._rows:
             return self.cursor(place)
         if self._asked is None:
             return None
