@@ -14,6 +14,8 @@ import redis
 from tests.servers import OwnCluster
 from tools.services import Missing, Program, Running, Service, locate
 
+collect_ignore = ["typing"]  # is read by type checkers and never run: looking for doctests would
+
 
 @pytest.fixture(scope="session")
 def redis_program(services: Any) -> Program:

@@ -612,7 +612,7 @@ worlds = given(
     program=st.lists(transactions, min_size=4, max_size=10),
 )
 ASKED_FOR = os.environ.get("PERFKIT_TEST_RANDOM_SCHEMAS")
-EXAMPLES = int(ASKED_FOR or "24")
+EXAMPLES = int(ASKED_FOR or "12")
 # the same ones in each run of the suite: what has been tried is known; other ones for who asks for more
 slow = settings(deadline=None, suppress_health_check=list(HealthCheck), derandomize=not ASKED_FOR)
 

@@ -89,8 +89,9 @@ HEAD = """
 
 
 @pytest.fixture
-def project(pytester: pytest.Pytester):
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
     """Run a test file of a project, with options, and with lines for its pytest.ini."""
+    monkeypatch.delenv("CI", raising=False)  # with it, pytest shows failures a second time, in whole
     pytester.makepyfile(app=APP)
     pytester.makeconftest(CONFTEST)
     pytester.syspathinsert()
