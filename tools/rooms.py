@@ -19,7 +19,7 @@ PACKAGE = "perfkit"
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 
 FLOORS = (
-    {"errors", "clock", "counters", "forks", "histogram"},
+    {"errors", "clock", "counters", "files", "forks", "histogram"},
     {"sqla"},
     {"waiting", "wire", "codec"},
     {"trace"},

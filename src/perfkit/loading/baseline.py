@@ -17,13 +17,12 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from perfkit.errors import BaselineError
+from perfkit.files import write_whole
 from perfkit.loading.detect import Report
 from perfkit.loading.findings import Finding
 
@@ -70,33 +69,8 @@ class Baseline:
         """Put what was seen into `file`; `keep_unseen` keeps the stale too, as after a run of a part of the tests."""
         keys = self._seen.keys() | (self.known if keep_unseen else frozenset())
         document = {"about": ABOUT, "version": VERSION, "known": sorted(keys)}
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
         write_whole(Path(file), json.dumps(document, indent=2, ensure_ascii=False) + "\n")
-
-
-def write_whole(file: Path, text: str) -> None:
-    """Write all of `file` or nothing: who reads it, or stops us, finds the old text or the new one."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(descriptor)
-        Path(name).chmod(_mode_of(file))
-        Path(name).replace(file)
-    except BaseException:
-        with suppress(OSError):
-            Path(name).unlink()
-        raise
-
-
-def _mode_of(file: Path) -> int:
-    """As it was, or as a new file would be: a temporary one is for its owner only."""
-    if file.exists():
-        return file.stat().st_mode & 0o777
-    mask = os.umask(0)  # there is no other way to ask for it
-    os.umask(mask)
-    return 0o666 & ~mask
 
 
 def _known_in(file: Path) -> list[str]:

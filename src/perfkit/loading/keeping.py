@@ -7,16 +7,14 @@ Several processes may save into one file: each adds what it has counted since it
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from pathlib import Path as FilePath
 from typing import Any
 
 from perfkit.errors import ProfileFileError
+from perfkit.files import write_whole
 from perfkit.loading.evidence import Path, Place, Seen, Usage
 
 VERSION = 1
@@ -74,17 +72,7 @@ def write(path: str | FilePath, book: Mapping[Place, Usage]) -> None:
         if all(pattern.fullmatch(getattr(place, name)) for name, pattern in _NAMES.items())
     ]
     text = json.dumps({"version": VERSION, "profiles": profiles}, indent=1, ensure_ascii=False) + "\n"
-    target = FilePath(path)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        FilePath(name).chmod(0o644)
-        FilePath(name).replace(target)
-    except BaseException:
-        with suppress(OSError):
-            FilePath(name).unlink()
-        raise
+    write_whole(FilePath(path), text)
 
 
 def copied(book: Mapping[Place, Usage]) -> Book:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from perfkit.loading.baseline import write_whole
+from perfkit.files import write_whole
 from perfkit.loading.detect import Report
 from perfkit.loading.findings import Finding, Kind
 from perfkit.sqla.origin import Origin
@@ -52,6 +52,7 @@ def to_sarif(file: str | os.PathLike[str], *, root: str | os.PathLike[str] = "."
 def write_sarif(file: Path, findings: Iterable[Finding], *, root: Path, known: Container[str] | None = None) -> None:
     """`findings` in `file`, all of it or nothing."""
     document = sarif_of(findings, root=root, known=known)
+    file.parent.mkdir(parents=True, exist_ok=True)
     write_whole(file, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 
