@@ -195,6 +195,9 @@ def test_a_decorator_that_does_not_pay_is_named(stats, advice):
 def test_only_the_latest_bumps_are_remembered():
     """A process that writes for weeks must not grow."""
     bumps = Bumps()
-    bumps.note([f"bins#{i}" for i in range(MAX_REMEMBERED + 1)], "a.py:1")
+    for i in range(MAX_REMEMBERED + 1):
+        bumps.note([f"bins#{i}"], f"a.py:{i}")
     assert bumps.latest("bins#0") is None
     assert bumps.latest("bins#1").where == "a.py:1"
+    bumps.note([f"bins#{i}" for i in range(MAX_REMEMBERED + 1)], "b.py:1")
+    assert bumps.latest("bins#0").where == bumps.latest("bins#1").where == "b.py:1"

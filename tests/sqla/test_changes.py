@@ -55,7 +55,9 @@ def committed() -> Iterator[Callable[[Callable[[Session], Any]], list[list[str]]
         session.add(Slot(street="A, B", number=1))
         session.commit()
     seen: list[list[str]] = []
-    take_away = around_commits(engine, lambda changes: seen.append(tags_of(changes)), lambda token, outcome: None)
+    take_away = around_commits(
+        engine, lambda changes: seen.append(sorted(tags_of(changes))), lambda token, outcome: None
+    )
 
     def run(change: Callable[[Session], Any]) -> list[list[str]]:
         with Session(engine) as session:

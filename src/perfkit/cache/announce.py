@@ -38,7 +38,7 @@ class Announcer:
         """
         if changes.everything:
             catalog.forget()
-        tags = sorted({*tags_of(changes, catalog.relations.kin), *self._beside(changes)})
+        tags = sorted(tags_of(changes, catalog.relations.kin).union(self._beside(changes)))  # one order for all writers
         writer = self._writer(tags)
         if writer is None:
             return None

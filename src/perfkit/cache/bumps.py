@@ -5,10 +5,9 @@ from __future__ import annotations
 import inspect
 import sys
 import threading
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import FrameType
 from typing import NamedTuple
 
 from perfkit.clock import SYSTEM, Clock
@@ -26,11 +25,12 @@ class Bump(NamedTuple):
 
 
 class Bumps:
-    """The latest bump of each tag, of the most recent tags."""
+    """The most recent bumps: as many as name MAX_REMEMBERED tags between them, and the last one whatever it names."""
 
     def __init__(self, clock: Clock = SYSTEM) -> None:
         self._lock = threading.Lock()
-        self._latest: OrderedDict[str, Bump] = OrderedDict()
+        self._recent: deque[tuple[Sequence[str], Bump]] = deque()
+        self._remembered = 0
         self._clock = clock
         self._lists: tuple[list[str], ...] = ()
 
@@ -46,39 +46,44 @@ class Bumps:
             with self._lock:
                 self._lists = tuple(each for each in self._lists if each is not found)
 
-    def note(self, tags: Iterable[str], where: str) -> None:
-        tags, bump = tuple(tags), Bump(self._clock.wall_ms(), where)
+    def note(self, tags: Sequence[str], where: str) -> None:
         for found in self._lists:
             found.extend(tags)
+        bump = Bump(self._clock.wall_ms(), where)
         with self._lock:
-            for tag in tags:
-                self._latest[tag] = bump
-                self._latest.move_to_end(tag)
-            while len(self._latest) > MAX_REMEMBERED:
-                self._latest.popitem(last=False)
+            self._recent.append((tags, bump))
+            self._remembered += len(tags)
+            while self._remembered > MAX_REMEMBERED and len(self._recent) > 1:
+                forgotten, _ = self._recent.popleft()
+                self._remembered -= len(forgotten)
 
     def latest(self, tag: str) -> Bump | None:
         with self._lock:
-            return self._latest.get(tag)
+            return next((bump for tags, bump in reversed(self._recent) if tag in tags), None)
 
 
 def line_of_caller() -> str:
     """The innermost line that is neither perfkit's nor SQLAlchemy's; empty if there is none."""
-    for frame in _frames():
-        module = frame.f_globals.get("__name__", "")
-        if module.partition(".")[0] not in _OURS:
-            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
-    return ""
-
-
-def _frames() -> Iterator[FrameType]:
-    """Of the caller outwards, also out of the greenlet in which SQLAlchemy runs what an async session was asked."""
     frame = inspect.currentframe()
     greenlets = sys.modules.get("greenlet")  # not there, or not imported: nobody is in one
     running = None if greenlets is None else greenlets.getcurrent()
     while frame is not None:
-        yield frame
+        module = frame.f_globals.get("__name__", "")
+        if module not in _seen_to_be_ours and not _is_ours(module):
+            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
         frame = frame.f_back
         while frame is None and running is not None:
+            # out of the greenlet in which SQLAlchemy runs what an async session was asked
             running = running.parent
             frame = None if running is None else running.gr_frame
+    return ""
+
+
+_seen_to_be_ours: set[str] = set()  # each commit passes a dozen frames of them
+
+
+def _is_ours(module: str) -> bool:
+    is_ours = module.partition(".")[0] in _OURS
+    if is_ours:
+        _seen_to_be_ours.add(module)
+    return is_ours

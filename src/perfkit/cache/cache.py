@@ -30,7 +30,7 @@ from perfkit.cache.memory import MemoryStore
 from perfkit.cache.near import ATTENTION
 from perfkit.cache.older import OlderAnswer, noting_older
 from perfkit.cache.policy import Own, Policy, own_policy
-from perfkit.cache.read import Hit
+from perfkit.cache.read import Hit, Ports
 from perfkit.cache.reasons import Reason
 from perfkit.cache.recheck import Recheck, Rechecked
 from perfkit.cache.relations import Known, declare_conditions, folded
@@ -729,11 +729,14 @@ class Cache:
             policy.mark_hold_ms / 1000,
         )
 
-    def _store(self, *, suspending: bool) -> Store:
+    def _ports(self, *, suspending: bool) -> Ports:
         ports = self._runtime.ports(suspending=suspending)
         if ports is None:
             raise StoreDown(f"cache {self._runtime.namespace!r} is not connected.")
-        return ports.store
+        return ports
+
+    def _store(self, *, suspending: bool) -> Store:
+        return self._ports(suspending=suspending).store
 
     async def _explain(
         self, declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any], asked: Call | Hit | Reason
@@ -753,25 +756,23 @@ class Cache:
     def _writer(self, tags: Sequence[str]) -> Writer | None:
         if self._runtime.policy.mode == "ttl" or not tags:
             return None
-        return self._make_writer(tags, self._store(suspending=False))
+        return self._make_writer(tags, suspending=False)
 
     def _writer_by_hand(self, tags: Sequence[TagSource], *, suspending: bool) -> Writer:
         if not tags:
             raise CacheDeclarationError("bump() of nothing: name at least one tag, or '*' for everything.")
         named = list(dict.fromkeys(tags_by_hand(tags, self._metadata)))
         self._runtime.bumps.note(named, line_of_caller())
-        return self._make_writer(named, self._store(suspending=suspending))
+        return self._make_writer(named, suspending=suspending)
 
-    def _make_writer(self, tags: Sequence[str], store: Store) -> Writer:
-        cells = [cell_key(self._runtime.namespace, tag) for tag in tags]
-        runtime = self._runtime
-        ports = runtime.ports(suspending=False)
+    def _make_writer(self, tags: Sequence[str], *, suspending: bool) -> Writer:
+        runtime, ports = self._runtime, self._ports(suspending=suspending)
         return Writer(
-            cells,
+            [cell_key(runtime.namespace, tag) for tag in tags],
             policy=runtime.policy,
-            store=store,
+            store=ports.store,
             arrears=runtime.arrears,
-            waiting=ports.waiting if ports is not None else None,
+            waiting=ports.waiting,
             changed=runtime.near.changed,
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from difflib import get_close_matches
 from math import inf
@@ -130,6 +130,10 @@ class Policy:
     l1: L1 = "auto"
     writer_waits: bool = False
     l1_bytes: int = 64 * 1024 * 1024
+    # made once: each commit asks for them
+    mark_hold_ms: int = field(init=False, repr=False, compare=False)
+    wait_ms: int = field(init=False, repr=False, compare=False)
+    """For how long a writer waits between its mark and COMMIT."""
 
     def __post_init__(self) -> None:
         if self.mode not in ("strict", "committed", "ttl"):
@@ -140,7 +144,7 @@ class Policy:
             if not _is_between(size, 1, inf):
                 raise CacheDeclarationError(f"{option}={size!r}: must be above 0, a number of bytes.")
         milliseconds("ttl", self.ttl)
-        milliseconds("mark_hold", self.mark_hold)
+        object.__setattr__(self, "mark_hold_ms", milliseconds("mark_hold", self.mark_hold))
         if self.tenant is not None and not callable(self.tenant):
             raise CacheDeclarationError(f"tenant={self.tenant!r}: give a function that says whose call it is.")
         if self.single_flight not in ("process", "cluster"):
@@ -152,6 +156,7 @@ class Policy:
         self._check_keeping()
         self._check_limits()
         self._check_lease()
+        object.__setattr__(self, "wait_ms", (lease_of("l1", self.l1) or 0) if self.writer_waits else 0)
         if self.idle_timeout_ms is not None and self.idle_timeout_ms > self.mark_hold_ms / 2:
             raise CacheDeclarationError(
                 f"idle_timeout={self.idle_timeout!r}: must be at most half of mark_hold={self.mark_hold!r}; the other "
@@ -204,11 +209,6 @@ class Policy:
             )
 
     @property
-    def wait_ms(self) -> int:
-        """For how long a writer waits between its mark and COMMIT."""
-        return (lease_of("l1", self.l1) or 0) if self.writer_waits else 0
-
-    @property
     def keeping(self) -> Keeping:
         """What it says of the results themselves."""
         return Keeping(
@@ -239,10 +239,6 @@ class Policy:
     @property
     def ttl_ms(self) -> int:
         return milliseconds("ttl", self.ttl)
-
-    @property
-    def mark_hold_ms(self) -> int:
-        return milliseconds("mark_hold", self.mark_hold)
 
     @property
     def idle_timeout_ms(self) -> int | None:

@@ -20,6 +20,7 @@ _SCRIPTS = {
     for name in ("ensure", "mark", "bump", "claim", "release")
 }
 _SHAS = {name: hashlib.sha1(script, usedforsecurity=False).hexdigest() for name, script in _SCRIPTS.items()}
+_TEXTS: dict[Word, bytes] = {sha: _SCRIPTS[name] for name, sha in _SHAS.items()}
 
 Keys = Sequence[bytes]
 
@@ -62,9 +63,7 @@ class RedisStore:
         if not self._wire.posts:
             await self.bump(cells, writer)
             return
-        # by its text: nobody would hear that the server does not know it
-        words = _in_full(self._bump_words(writer)(cells))
-        await self._wire.post(Command(cells[0], words))
+        await self._wire.post(Command(cells[0], _in_full(self._bump_words(writer)(cells))))  # nobody hears of NOSCRIPT
 
     async def claim(self, key: bytes, holder: bytes, hold_ms: int) -> bool:
         ((_, answer),) = await self._each([key], self._script("claim", lambda _: [holder, hold_ms]))
@@ -94,19 +93,19 @@ class RedisStore:
 
     async def _each(self, keys: Keys, words: _Words) -> list[tuple[Keys, Answer]]:
         """The answers to one command for each group of `keys`; for each key alone, while its slot is moving."""
-        groups = self._wire.groups(keys)
-        try:
-            return await self._ask(groups, words)
-        except Parted:
-            return await self._ask([[key] for key in keys], words)
-
-    async def _ask(self, groups: Sequence[Keys], words: _Words) -> list[tuple[Keys, Answer]]:
-        try:
-            answers = await self._wire.run(*[Command(group[0], words(group)) for group in groups])
-        except NoScript:
-            # by its text, which the server then remembers
-            answers = await self._wire.run(*[Command(group[0], _in_full(words(group))) for group in groups])
-        return list(zip(groups, answers, strict=True))
+        groups, spelt = self._wire.groups(keys), words
+        while True:
+            try:
+                answers = await self._wire.run(*[Command(group[0], spelt(group)) for group in groups])
+                return list(zip(groups, answers, strict=True))
+            except NoScript:
+                if spelt is not words:
+                    raise
+                spelt = _in_full_of(words)  # which the server then remembers
+            except Parted:
+                if len(groups) == len(keys):
+                    raise
+                groups = [[key] for key in keys]
 
     def _bump_words(self, writer: bytes) -> _Words:
         return self._script("bump", lambda group: [writer, self._cell_ttl_ms, *[fresh() for _ in group]])
@@ -142,9 +141,13 @@ def open_stores(url: str, *, timeout_s: float, cell_ttl_ms: int, hold_ms: int) -
 _Words = Callable[[Keys], tuple[Word, ...]]
 
 
+def _in_full_of(words: _Words) -> _Words:
+    return lambda group: _in_full(words(group))
+
+
 def _in_full(words: tuple[Word, ...]) -> tuple[Word, ...]:
-    name = next(name for name, sha in _SHAS.items() if sha == words[1])
-    return ("EVAL", _SCRIPTS[name], *words[2:])
+    """The call of a script by its text instead of its name."""
+    return ("EVAL", _TEXTS[words[1]], *words[2:])
 
 
 def _list_in(answer: Answer, count: int) -> list[bytes | None]:

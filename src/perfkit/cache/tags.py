@@ -20,6 +20,7 @@ import re
 import string
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -255,23 +256,23 @@ def tables_by_name(metadata: Iterable[MetaData]) -> dict[str, Table | None]:
     return found
 
 
-def tags_of(changes: Changes, kin: Mapping[str, Iterable[str]] = MappingProxyType({})) -> list[str]:
-    """What a transaction must mark, in a stable order. `kin`: which tables hold rows of each other."""
+def tags_of(changes: Changes, kin: Mapping[str, Iterable[str]] = MappingProxyType({})) -> set[str]:
+    """What a transaction must mark. `kin`: which tables hold rows of each other."""
     tags: set[str] = set(changes.by_hand)
     if changes.everything:
         tags.add(EVERYTHING)
     for table, rows in changes.rows.items():
         tags.add(table)
-        tags.update(f"{table}#{row}" for row in rows)
+        tags.update([f"{table}#{row}" for row in rows])
     for table in changes.bulk:
         tags.update((table, f"{table}#*"))
     for table, values in changes.conditions.items():
         tags.update(f"{table}?{value}" for value in values)
     tags.update(f"{table}?*" for table in changes.anywhere)
-    for table in changes.tables():
+    for table in changes.tables() if kin else ():
         for other in kin.get(table, ()):
             tags.update((other, f"{other}#*", f"{other}?*"))
-    return sorted(tags)
+    return tags
 
 
 def tags_by_hand(sources: Iterable[TagSource], metadata: Sequence[MetaData]) -> Iterator[str]:
@@ -313,6 +314,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else "."
 
 
+@lru_cache(maxsize=4096)
 def cell_key(namespace: str, tag: str) -> bytes:
     """Where the cell of `tag` lives. The family stands in braces: a cluster keeps all cells of a table in one slot."""
     return f"{namespace}:t:{{{family_of(tag)}}}:{tag}".encode(errors="surrogatepass")

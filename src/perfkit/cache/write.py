@@ -114,8 +114,12 @@ class Writer:
 
         A mark that is not taken back runs out by itself; without a mark the bump stays owed.
         """
+        bump = self._store.bump
+        if self.announced is Announced.MARKED and self._lasts_s() < POSTED_WITHIN_S:
+            # while a mark stands nobody is answered from before it, so that it need not be known when the bump arrives
+            bump = getattr(self._store, "post_bump", bump)  # of a PostingStore
         try:
-            await self._send_bump()
+            await bump(self.cells, self._name)
         except StoreDown:
             self.give_up()
             return False
@@ -124,13 +128,6 @@ class Writer:
             raise
         self._changed()
         return True
-
-    async def _send_bump(self) -> None:
-        bump = self._store.bump
-        if self.announced is Announced.MARKED and self._lasts_s() < POSTED_WITHIN_S:
-            # while a mark stands nobody is answered from before it, so that it need not be known when the bump arrives
-            bump = getattr(self._store, "post_bump", bump)  # of a PostingStore
-        await bump(self.cells, self._name)
 
     def _lasts_s(self) -> float:
         return self._clock.monotonic() - self._began_s

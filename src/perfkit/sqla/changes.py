@@ -21,7 +21,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Insert, MetaData, Tabl
 
 from perfkit.sqla.private import is_autocommit, is_told_to_autocommit
 from perfkit.sqla.rows import row_name, value_name
-from perfkit.sqla.statements import Key, Outline, TableWrite, Writes, condition_columns, outline_of, table_of, writes_of
+from perfkit.sqla.statements import Key, Outline, TableWrite, Writes, condition_columns, table_of, writes_of
 
 MAX_ROWS = 256  # of one table and transaction; beyond, the table is noted in bulk: a mark names each row
 
@@ -79,8 +79,8 @@ class Changes:
         self.may_commit = dialect in _COMMIT_BY_THEMSELVES and (writes.begins or writes.everything)
         for write in writes.tables:
             keys = write.keys_in(parameters)
-            self.through.setdefault(write.table.name, {})[write.table.metadata] = outline_of(write.table)
-            if condition_columns(write.table):
+            self.through.setdefault(write.table.name, {})[write.table.metadata] = outline = write.outline
+            if outline[1]:
                 self._note_conditions(write, parameters, keys, dialect)
             if keys is None and write.inserts:
                 self.undecided.add(write.table.name)
@@ -177,8 +177,9 @@ def observe_nothing() -> None:
 class Notes:
     """The listeners that keep the notes of one engine."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, ahead: Callable[[Connection, Changes], None]) -> None:
+        """`ahead` is called before each statement of a transaction that has changed something, or is about to."""
+        self._engine, self._ahead = engine, ahead
         self._listeners: list[tuple[str, Callable[..., Any]]] = [
             ("begin", _forget),
             ("begin_twophase", _forget),
@@ -186,7 +187,7 @@ class Notes:
             ("savepoint", _begin_in_sqlite),
             ("commit", place),
             ("prepare_twophase", place),
-            ("before_cursor_execute", _before_cursor_execute),
+            ("before_cursor_execute", self._before_cursor_execute),
             ("after_execute", _after_execute),
         ]
 
@@ -197,6 +198,25 @@ class Notes:
     def remove(self) -> None:
         for name, listener in self._listeners:
             event.remove(self._engine, name, listener)
+
+    def _before_cursor_execute(
+        self, connection: Connection, cursor: Any, sql: str, parameters: Any, context: Any, executemany: bool
+    ) -> None:
+        if _SAVING.match(sql):
+            _begin_in_sqlite(connection)
+        info = connection.info
+        writes = writes_of(context.compiled, sql)
+        if writes:
+            if writes.isolates:
+                info[_ISOLATED] = True
+            given = getattr(context, "compiled_parameters", None) or ()
+            changes_in(info).note(writes, given, connection.dialect.name)
+        changes = peek(info)
+        if not changes:
+            return
+        for observer in _observers.get():
+            observer.append(changes)
+        self._ahead(connection, changes)
 
 
 def place(connection: Connection, *_: Any) -> None:
@@ -237,11 +257,12 @@ def _is_one_of(table: Table, keys: Collection[Key]) -> ColumnElement[bool]:
 
 
 def _forget(connection: Connection, *_: Any) -> None:
-    found = peek(connection.info)
+    info = connection.info
+    found = peek(info)
     if found is not None and found.early:
         found.early = False
     else:
-        connection.info.pop(_INFO, None)
+        info.pop(_INFO, None)
 
 
 def _forget_all(connection: Connection) -> None:
@@ -259,28 +280,13 @@ def _begin_in_sqlite(connection: Connection, *_: Any) -> None:
         connection.exec_driver_sql("BEGIN")
 
 
-def _before_cursor_execute(
-    connection: Connection, cursor: Any, sql: str, parameters: Any, context: Any, executemany: bool
-) -> None:
-    if _SAVING.match(sql):
-        _begin_in_sqlite(connection)
-    writes = writes_of(context.compiled, sql)
-    if writes:
-        if writes.isolates:
-            connection.info[_ISOLATED] = True
-        given = getattr(context, "compiled_parameters", None) or ()
-        changes_in(connection.info).note(writes, given, connection.dialect.name)
-    observers = _observers.get()
-    if observers and (changes := peek(connection.info)):
-        for observer in observers:
-            observer.append(changes)
-
-
 def _after_execute(
     connection: Connection, statement: Any, multiparams: Any, params: Any, options: Any, result: Any
 ) -> None:
+    if not isinstance(statement, Insert):
+        return
     changes = peek(connection.info)
-    if changes is None or not changes.undecided or not isinstance(statement, Insert):
+    if changes is None or not changes.undecided:
         return
     compiled = getattr(result.context, "compiled", None)
     table = statement.table if compiled is None else table_of(compiled)

@@ -22,7 +22,7 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Dialect, Engine, event
 
-from perfkit.sqla.changes import Changes, Notes, changes_in, peek, put_back, take
+from perfkit.sqla.changes import Changes, Notes, changes_in, put_back, take
 from perfkit.sqla.private import is_autocommit
 
 
@@ -55,7 +55,7 @@ class Door:
         self._engine = engine
         self._dialect = engine.dialect
         self._hooks: list[Hook] = []
-        self._notes = Notes(engine)
+        self._notes = Notes(engine, self._before_statement)
         self._real = (self._dialect.do_commit, self._dialect.do_commit_twophase)
 
     def add(self, hook: Hook) -> None:
@@ -63,7 +63,6 @@ class Door:
             self._notes.install()
             self._dialect.do_commit = self._do_commit  # type: ignore[method-assign]
             self._dialect.do_commit_twophase = self._do_commit_twophase  # type: ignore[method-assign]
-            event.listen(self._engine, "before_cursor_execute", self._before_statement)
             event.listen(self._engine, "after_cursor_execute", self._after_statement)
             event.listen(self._engine, "handle_error", self._after_error)
         self._hooks.append(hook)
@@ -73,7 +72,6 @@ class Door:
         if not self._hooks:
             self._notes.remove()
             self._dialect.do_commit, self._dialect.do_commit_twophase = self._real  # type: ignore[method-assign]
-            event.remove(self._engine, "before_cursor_execute", self._before_statement)
             event.remove(self._engine, "after_cursor_execute", self._after_statement)
             event.remove(self._engine, "handle_error", self._after_error)
 
@@ -145,12 +143,7 @@ class Door:
         for after, token in tokens:
             after(token, outcome)
 
-    def _before_statement(
-        self, connection: Connection, cursor: Any, sql: str, parameters: Any, context: Any, executemany: bool
-    ) -> None:
-        changes = peek(connection.info)
-        if not changes:
-            return
+    def _before_statement(self, connection: Connection, changes: Changes) -> None:
         if changes.commits or is_autocommit(connection):
             connection.info[_TOKENS] = self._before(take(connection.info))
         elif changes.may_commit:  # if it does not, they are announced again at the COMMIT

@@ -19,6 +19,7 @@ from sqlalchemy.types import NullType, TypeEngine
 from perfkit.sqla.private import variants_of
 
 MAX_NAME = 200  # characters of a value's name; a longer one is none, since a cell's key would become as long
+_BEYOND = 10 ** (MAX_NAME - 1)  # compared before it is written out: Python refuses to, beyond 4,300 digits
 EXACT_STRINGS = frozenset({"postgresql", "sqlite"})  # dialects that compare plain strings byte by byte
 
 _PADDED = frozenset({"CHAR", "NCHAR", "CITEXT"})  # 'a' equals 'a ' there, or 'A'
@@ -45,19 +46,24 @@ def row_name(table: Table, key: Sequence[object], *, dialect: str | None = None)
     `dialect` is given by writers: where strings of a key may be equal without being
     the same (MariaDB's collations), None makes the writer name the whole table.
     """
-    columns = list(table.primary_key.columns)
-    if not columns or len(columns) != len(key):
+    columns = table.primary_key.columns
+    if not len(columns) or len(columns) != len(key):
         return None
-    parts = [value_name(column, value, dialect) for column, value in zip(columns, key, strict=True)]
-    name = None if None in parts else ",".join(part for part in parts if part is not None)
-    return None if name is None or len(name) > MAX_NAME else name
+    parts: list[str] = []
+    for column, value in zip(columns, key, strict=True):
+        part = value_name(column, value, dialect)
+        if part is None:
+            return None
+        parts.append(part)
+    name = ",".join(parts)
+    return None if len(name) > MAX_NAME else name
 
 
 def value_name(column: Column[Any], value: object, dialect: str | None) -> str | None:
     """`value` of `column` as text; None where it could be spelt in another way. `dialect` as for `row_name`."""
     like = likeness(column.type, dialect)
     if like == "integer":
-        return str(value) if type(value) is int and len(str(value)) <= MAX_NAME else None
+        return str(value) if type(value) is int and -_BEYOND < value < _BEYOND else None
     if like == "uuid":
         return str(value) if type(value) is UUID else None
     if like is None or type(value) is not str or not (dialect is None or dialect in EXACT_STRINGS):
@@ -71,8 +77,17 @@ def value_name(column: Column[Any], value: object, dialect: str | None) -> str |
 
 def likeness(kind: TypeEngine[Any], dialect: str | None) -> Likeness | None:
     """Of what kind the values of a type are; None where equal ones may look different, or be sent as others."""
+    # one of somebody's own may be equal to others, or have no hash
+    is_itself = type(kind).__hash__ is object.__hash__
+    return _likeness_known(kind, dialect) if is_itself else _likeness_of(kind, dialect)
+
+
+def _likeness_of(kind: TypeEngine[Any], dialect: str | None) -> Likeness | None:
     found: set[Likeness | None] = {_likeness(each) for each in _kinds(kind, dialect)}
     return found.pop() if len(found) == 1 else None
+
+
+_likeness_known = lru_cache(maxsize=4096)(_likeness_of)  # each row that is written is asked
 
 
 def sends_as_it_is(kind: TypeEngine[Any], dialect: str | None) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
@@ -22,6 +22,8 @@ from sqlalchemy.sql.visitors import iterate
 from perfkit.sqla.rows import sends_as_it_is, value_name
 
 Key = tuple[object, ...]
+Outline = tuple[tuple[str, ...], tuple[str, ...]]
+"""Of a table: by what its rows are named, and which of its columns have tags of their own."""
 
 _OF_MANY_TABLES = frozenset({"mysql", "mariadb"})  # dialects in which one UPDATE may change several
 
@@ -42,6 +44,15 @@ class TableWrite:
     condition_binds: tuple[tuple[Column[Any], str], ...] = ()
     moves: bool = False
     deletes: bool = False
+    key_names: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key_names", tuple(column.name for column in self.table.primary_key.columns))
+
+    @property
+    def outline(self) -> Outline:
+        """The table's outline as it is now."""
+        return self.key_names, tuple(self.table.info.get("cache_tags", ()))
 
     def conditions_in(self, parameters: Sequence[Mapping[str, Any]], dialect: str) -> set[str] | None:
         """`column=value` for the declared columns of all rows; None if these parameters leave one open."""
@@ -67,7 +78,7 @@ class TableWrite:
             return None
         keys: list[Key] = []
         for given in parameters:
-            key = tuple(given.get(bind) for bind in self.key_binds)
+            key = tuple([given.get(bind) for bind in self.key_binds])
             if all(part is not None for part in key):
                 keys.append(key)
             elif not self.inserts and (several := listed(given, self.key_binds[0])):
@@ -257,11 +268,8 @@ def condition_columns(table: Table) -> list[Column[Any]]:
     return [table.columns[name] for name in table.info.get("cache_tags", ())]
 
 
-Outline = tuple[tuple[str, ...], tuple[str, ...]]
-
-
 def outline_of(table: Table) -> Outline:
-    """By what its rows are named, and which of its columns have tags of their own."""
+    """Its outline as it is now."""
     return tuple(column.name for column in table.primary_key.columns), tuple(table.info.get("cache_tags", ()))
 
 

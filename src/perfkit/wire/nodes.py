@@ -19,8 +19,14 @@ from redis.connection import AbstractConnection as BlockingConnection
 from redis.exceptions import ReadOnlyError
 
 from perfkit.clock import SYSTEM, Clock
-from perfkit.wire.answers import TROUBLE, WHO_ARE_YOU, Answer, Command, Reply, down, epoch_in, refused
+from perfkit.wire.answers import TROUBLE, WHO_ARE_YOU, Answer, Command, Reply, Word, down, epoch_in, refused
 from perfkit.wire.breaker import Breaker
+
+_pack: Callable[[tuple[Word, ...]], bytes] | None
+try:  # what redis-py calls itself, after it has looked at the type of each word
+    from hiredis import pack_command as _pack  # type: ignore[assignment]
+except ImportError:  # pragma: no cover - a choice of whoever installs it
+    _pack = None
 
 MAX_CONNECTIONS = 64  # per event loop; a thread never needs more than one
 EPOCH_TRUSTED_S = 1.0  # then a connection asks again: a server may be made a replica without cutting it
@@ -345,12 +351,14 @@ class _Loop:
         self.room = asyncio.Semaphore(MAX_CONNECTIONS)
 
 
-def packed(connection: Any, commands: Sequence[Command], asks_who: bool) -> Any:
+def packed(connection: Any, commands: Sequence[Command], asks_who: bool) -> list[bytes]:
     """The bytes to send, with the question for the server's life in front."""
-    if len(commands) == 1 and not asks_who:
-        return connection.pack_command(*commands[0].words)
-    words = [command.words for command in commands]
-    return connection.pack_commands([WHO_ARE_YOU, *words] if asks_who else words)
+    words = [WHO_ARE_YOU] if asks_who else []
+    words += [command.words for command in commands]
+    if _pack is None:
+        packs: list[bytes] = connection.pack_commands(words)
+        return packs
+    return [b"".join([_pack(each) for each in words])]
 
 
 def noted(commands: Sequence[Command], replies: Sequence[Reply]) -> None:
