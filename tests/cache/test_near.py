@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -18,6 +20,7 @@ from sqlalchemy.orm import Session
 from perfkit import Cache, Policy
 from perfkit.cache import MemoryStore, Reason, only
 from perfkit.cache.arrears import Arrears
+from perfkit.cache.frozen import template_of
 from perfkit.cache.near import Held, Near
 from perfkit.cache.worth import Tally
 from perfkit.cache.write import Writer
@@ -393,6 +396,34 @@ def test_what_a_caller_changes_nobody_else_sees(small):
     assert small.cache.stats().hits == 3
 
 
+@pytest.mark.parametrize(
+    "value", [[1, "a", None], {1, 2}, {"kind": "glass", "litres": (1, 2)}, [], [(1, "a"), (2, "b")]]
+)
+def test_what_a_shallow_copy_is_enough_of_is_copied(small, value):
+    """Not decoded; and each caller has one of its own, the first one too."""
+
+    @small.cache.query(tags=only("bins"))
+    def made() -> list[int | str | tuple[int, str] | None] | set[int] | dict[str, str | tuple[int, ...]]:
+        return copy(value)
+
+    for _ in range(4):
+        found = made()
+        assert found == value
+        assert type(found) is type(value)
+        found.clear()
+    near = small.cache._runtime.near
+    (held,) = [near.find(key) for key in near._held]
+    assert held.renew == type(value).copy
+
+
+@pytest.mark.parametrize(
+    "value", [[[1]], {"a": [1]}, [HalfFrozen()], ["x" * 2_000], list(range(200)), OrderedDict(a=1)]
+)
+def test_of_what_is_deep_or_large_the_bytes_are_kept(value):
+    """A shallow copy would share its parts, or take several times the memory."""
+    assert template_of(value) is None
+
+
 # ---- how much there is of it
 
 
@@ -405,7 +436,7 @@ def key_of(i: int) -> bytes:
 
 def hold(near: Near, i: int, payload_bytes: int = 400) -> Held:
     """One result that is handed out as new bytes each time."""
-    return near.hold(key_of(i), bytes(payload_bytes), [], bytes, (b"bins",), (b"cell%d" % i,), 0, 1e9, TALLY)
+    return near.hold(key_of(i), bytes(payload_bytes), [[]], bytes, (b"bins",), (b"cell%d" % i,), 0, 1e9, TALLY)
 
 
 @pytest.mark.parametrize("payload_bytes", [100, 4_000])

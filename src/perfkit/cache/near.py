@@ -26,7 +26,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from perfkit.cache.cells import Version
-from perfkit.cache.frozen import size_if_immutable
+from perfkit.cache.frozen import size_if_immutable, template_of
 from perfkit.cache.worth import Tally
 from perfkit.clock import SYSTEM
 
@@ -78,7 +78,7 @@ Alias = tuple[dict[Any, Any], Any]
 
 
 class Held:
-    """One result. `unpack` is None where `value` is immutable and handed out itself; else it makes a new one of it."""
+    """One result. `renew` is None where `value` is immutable and handed out itself; else it makes a new one of it."""
 
     __slots__ = (
         "aliases",
@@ -92,12 +92,12 @@ class Held:
         "is_main",
         "key",
         "proven_s",
+        "renew",
         "retry_s",
         "seen",
         "size",
         "tags",
         "tally",
-        "unpack",
         "until",
         "value",
         "versions",
@@ -107,7 +107,7 @@ class Held:
         self,
         key: bytes,
         value: Any,
-        unpack: Callable[[bytes], Any] | None,
+        renew: Callable[[Any], Any] | None,
         size: int,
         tags: tuple[bytes, ...],
         versions: tuple[Version, ...],
@@ -116,7 +116,7 @@ class Held:
         tally: Tally,
     ) -> None:
         self.tally, self.counted = tally, 0
-        self.key, self.value, self.unpack, self.size = key, value, unpack, size
+        self.key, self.value, self.renew, self.size = key, value, renew, size
         self.tags, self.versions = tags, versions
         self.at_ms, self.expires_s = at_ms, expires_s
         self.cells: tuple[bytes, ...] | None = None  # of its tags, once they were asked for again
@@ -129,7 +129,7 @@ class Held:
 
     def read(self) -> Any:
         """What a caller gets."""
-        return self.value if self.unpack is None else self.unpack(self.value)
+        return self.value if self.renew is None else self.renew(self.value)
 
     def asked(self) -> None:
         """It was found, and is counted elsewhere."""
@@ -189,12 +189,13 @@ class Near:
         """Keep a result in place of what was kept under `key`. `value` is handed out itself if it is immutable."""
         size = _FIXED_BYTES + len(key) + sum(len(each) + _BYTES_OBJECT for each in versions)
         inner = size_if_immutable(value)
-        if inner is None:
-            held = Held(
-                key, payload, unpack, size + len(payload) + _BYTES_OBJECT, tags, versions, at_ms, expires_s, tally
-            )
+        made: tuple[Any, Callable[[Any], Any] | None, int]
+        if inner is not None:
+            made = value, None, inner
         else:
-            held = Held(key, value, None, size + inner, tags, versions, at_ms, expires_s, tally)
+            made = template_of(value) or (payload, unpack, len(payload) + _BYTES_OBJECT)
+        kept, renew, inner = made
+        held = Held(key, kept, renew, size + inner, tags, versions, at_ms, expires_s, tally)
         with self._lock:
             self._remove(key)
             if held.size <= self._small_bytes_max:

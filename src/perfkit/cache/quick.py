@@ -45,9 +45,9 @@ _BODY = """\
             and not __attention.count{idle}
         ):
             __held.hits += 1
-            if __held.unpack is None:
+            if __held.renew is None:
                 return __held.value
-            return __held.unpack(__held.value)
+            return __held.renew(__held.value)
     except __Exception:
         pass  # it is not there, cannot be hashed, or is no session: the slow way says so if anything is wrong with it
     return {wait}__slow({passed})
