@@ -121,7 +121,7 @@ def store_url(request: pytest.FixtureRequest) -> str:
 def kit(store_url: str, tmp_path: Path) -> Iterator[Kit]:
     """Connected and watched, strict."""
     kit = Kit(Cache("test", Policy(ttl=60)), tmp_path / "test.sqlite3")
-    kit.cache.connect(store_url)
+    kit.cache.connect(store_url, timeout_s=10)  # what a busy machine takes is not what these tests are about
     kit.watch()
     yield kit
     kit.close()

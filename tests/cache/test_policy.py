@@ -23,9 +23,9 @@ from perfkit.cache.entries import Entry, seal, unseal
 from perfkit.cache.keeping import Keeping
 from perfkit.clock import SYSTEM
 from perfkit.errors import CacheDeclarationError, LoadTimeout, Unreadable
-from perfkit.sqla.changes import seeing_changes
+from perfkit.sqla.changes import SeeingChanges
 from perfkit.sqla.spare import spare_of
-from perfkit.sqla.watching import watchers, watching
+from perfkit.sqla.watching import Watching, watchers
 from tests.cache.conftest import Base, Bin
 from tests.cache.test_dependencies import Counting
 from tests.protocol.automata import TurnedClock
@@ -535,7 +535,7 @@ def test_a_load_in_the_background_is_watched_by_nobody_of_before():
 
     background, variable = Background(), ContextVar("tenant", default="")
     variable.set("north")
-    with watching(Watcher()), seeing_changes():
+    with Watching(Watcher()), SeeingChanges():
         began = background.start("key", lambda: (watchers(), variable.get()))
     assert began is not None
     assert began[0].result(PATIENCE_S) == ((), "north")

@@ -646,7 +646,7 @@ class Cache:
     @contextmanager
     def off(self) -> Iterator[None]:
         """Inside, cached functions read from the database and keep nothing; commits are announced as ever."""
-        with ATTENTION.asked_for():
+        with ATTENTION:
             before = self._runtime.turn_off()
             try:
                 yield

@@ -33,10 +33,10 @@ from perfkit.cache.read import (
 from perfkit.cache.reasons import Reason
 from perfkit.cache.tags import family_of
 from perfkit.errors import StoreDown
-from perfkit.sqla.changes import Changes, seeing_changes
+from perfkit.sqla.changes import Changes, SeeingChanges
 from perfkit.sqla.private import noticing_held
 from perfkit.sqla.sessions import Carrier, Strangers, holds_entities_of, reads_uncommitted
-from perfkit.sqla.watching import watching
+from perfkit.sqla.watching import Watching
 from perfkit.waiting import blocks_a_loop
 
 Manner = Literal["read", "verify", "shadow"]
@@ -161,15 +161,15 @@ class Call:
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
-        with ExitStack() as stack:
-            self._seen = stack.enter_context(seeing_changes())
-            stack.enter_context(watching(Strangers(self._carriers, self._held_by_a_stranger)))
-            if self._observation is not None:
-                stack.enter_context(watching(self._observation))
-                stack.enter_context(ATTENTION.asked_for())
+        strangers = Strangers(self._carriers, self._held_by_a_stranger)
+        observation = self._observation
+        watchers = (strangers,) if observation is None else (strangers, observation)
+        with SeeingChanges() as self._seen, Watching(*watchers), ExitStack() as stack:
+            if observation is not None:
+                stack.enter_context(ATTENTION)
                 for carrier in self._carriers:
-                    if isinstance(carrier, Session):
-                        stack.enter_context(noticing_held(carrier, self._observation.held))
+                    if isinstance(carrier, Session) and carrier.identity_map:
+                        stack.enter_context(noticing_held(carrier, observation.held))
             began_s = perf_counter()
             try:
                 yield

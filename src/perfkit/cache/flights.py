@@ -44,12 +44,12 @@ class NoLanding(Enum):
 
 
 class Flight:
-    """One load that is under way."""
+    """One load that is under way. `landing` is made by the first who waits for it: most loads have no followers."""
 
     __slots__ = ("landing", "waits_for")
 
     def __init__(self) -> None:
-        self.landing: Future[object] = Future()
+        self.landing: Future[object] | None = None
         self.waits_for: set[Flight] = set()
 
 
@@ -104,7 +104,10 @@ class Flights:
                     return None, NoLanding.GAVE_UP
                 for own in mine:
                     own.waits_for.add(flight)
-            landing = await self._follow(flight, mine, waiting)
+                if flight.landing is None:
+                    flight.landing = Future()
+                ahead = flight.landing
+            landing = await self._follow(flight, ahead, mine, waiting)
             if landing is not NoLanding.CANCELLED:
                 return None, landing  # type: ignore[return-value]
         return await self._lead(key, flight, lead), None
@@ -137,7 +140,9 @@ class Flights:
                     del self._open[key]
                 if outcome is not NoLanding.CANCELLED:
                     self._remember(key)
-            flight.landing.set_result(outcome)
+                landing = flight.landing  # whoever finds the flight, finds it before this
+            if landing is not None:
+                landing.set_result(outcome)
 
     def _remember(self, key: Hashable) -> None:
         self.landings += 1
@@ -146,9 +151,11 @@ class Flights:
         if len(self._landed) > RECENT:
             del self._landed[next(iter(self._landed))]
 
-    async def _follow(self, flight: Flight, mine: tuple[Flight, ...], waiting: Waiting) -> object:
+    async def _follow(
+        self, flight: Flight, landing: Future[object], mine: tuple[Flight, ...], waiting: Waiting
+    ) -> object:
         try:
-            return await waiting.outcome(flight.landing, self._patience_s)
+            return await waiting.outcome(landing, self._patience_s)
         except TimeoutError:
             return NoLanding.GAVE_UP
         finally:

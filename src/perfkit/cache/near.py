@@ -21,8 +21,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from perfkit.cache.cells import Version
@@ -42,7 +41,8 @@ _BYTES_OBJECT = 33
 class Attention:
     """How many blocks of code there are, in all contexts, in which a hit must not be answered at once.
 
-    Either a load is watched, and wants to know what it is answered from, or a cache is off.
+    `with ATTENTION:` is one more. Either a load is watched, and wants to know what it is answered from, or a cache is
+    off.
     """
 
     __slots__ = ("_lock", "count")
@@ -51,15 +51,13 @@ class Attention:
         self.count = 0
         self._lock = threading.Lock()
 
-    @contextmanager
-    def asked_for(self) -> Iterator[None]:
+    def __enter__(self) -> None:
         with self._lock:
             self.count += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self.count -= 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self.count -= 1
 
 
 ATTENTION = Attention()

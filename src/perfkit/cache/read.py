@@ -244,7 +244,7 @@ async def _read(
     if versions is None:
         return Filled(await ports.waiting.call(load), Reason.MARKED, odd=found.odd)
     filled = await _fly(question, versions, load, may_keep, packing, ports, since=since)
-    return None if filled is None else filled._replace(odd=found.odd)
+    return filled if filled is None or found.odd is None else filled._replace(odd=found.odd)
 
 
 async def refill(question: Question, load: Load, may_keep: MayKeep, packing: Packing, ports: Ports) -> Filled:

@@ -12,8 +12,7 @@ What is not seen: writes by triggers, by functions that a SELECT calls, and by o
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -155,18 +154,21 @@ def put_back(info: dict[Any, Any], changes: Changes) -> None:
     info[_INFO] = changes
 
 
-@contextmanager
-def seeing_changes() -> Iterator[list[Changes]]:
-    """The notes of every transaction in which this context runs a statement, if it has written by then.
+class SeeingChanges:
+    """Gives the notes of every transaction in which this context runs a statement, if it has written by then.
 
     Also of sessions that nobody passed as an argument: a global one, or one that a function opens.
     """
-    seen: list[Changes] = []
-    before = _observers.set((*_observers.get(), seen))
-    try:
-        yield seen
-    finally:
-        _observers.reset(before)
+
+    __slots__ = ("_before",)
+
+    def __enter__(self) -> list[Changes]:
+        seen: list[Changes] = []
+        self._before = _observers.set((*_observers.get(), seen))
+        return seen
+
+    def __exit__(self, *_: object) -> None:
+        _observers.reset(self._before)
 
 
 def observe_nothing() -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Protocol
 
@@ -20,14 +19,19 @@ _users: set[object] = set()  # as long as there is one, the listener stays
 _watchers: ContextVar[tuple[Watcher, ...]] = ContextVar("perfkit_watchers", default=())
 
 
-@contextmanager
-def watching(watcher: Watcher) -> Iterator[None]:
-    """Show `watcher` the statements of this context, of tasks that it starts, and of none of its other threads."""
-    before = _watchers.set((*_watchers.get(), watcher))
-    try:
-        yield
-    finally:
-        _watchers.reset(before)
+class Watching:
+    """Inside, `watchers` see the statements of this context, of tasks that it starts, and of no other thread."""
+
+    __slots__ = ("_before", "_watchers")
+
+    def __init__(self, *watchers: Watcher) -> None:
+        self._watchers = watchers
+
+    def __enter__(self) -> None:
+        self._before = _watchers.set((*_watchers.get(), *self._watchers))
+
+    def __exit__(self, *_: object) -> None:
+        _watchers.reset(self._before)
 
 
 def watchers() -> tuple[Watcher, ...]:
