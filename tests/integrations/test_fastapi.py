@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy import StaticPool, create_engine, insert, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
+from perfkit import Cache
 from perfkit.integrations.fastapi import (
     BAD_REQUEST,
     Connection,
@@ -155,6 +156,38 @@ async def test_a_connection_and_a_listing_are_the_same_pages(client):
     after = (await client.get("/listing", params={"after": first["pageInfo"]["endCursor"]})).json()
     assert ids(after["data"]) == [8, 1, 3]
     assert (after["object"], after["url"], after["has_more"]) == ("list", "/listing", True)
+
+
+def test_a_page_that_a_cache_keeps_has_its_link_header():
+    """What a cached function returns is the response model, which knows the cursors around it; a write is seen."""
+    engine = create_engine("sqlite://", poolclass=StaticPool)
+    Base.metadata.create_all(engine)
+    cache = Cache("pages")
+
+    @cache.query()
+    def page_of(session: Session, params: KeysetParams) -> KeysetPage[BinOut]:
+        return KeysetPage[BinOut].of(keyset(session, BINS, cursors=CURSORS, **params.options))
+
+    def read(after: str | None = None) -> KeysetPage[BinOut]:
+        with Session(engine) as session:
+            return page_of(session, KeysetParams(3, after))
+
+    cache.connect("memory://")
+    cache.watch(engine, Base.metadata)
+    try:
+        with Session(engine) as session, session.begin():
+            session.execute(insert(Bin), [{"id": n, "kind": "ab"[n % 2]} for n in range(1, 9)])
+        cursor = read().next
+        made, kept = read(cursor), read(cursor)
+        assert (kept, cache.stats().hits) == (made, 1)
+        assert link_header(kept, "http://test/bins").count("rel=") == 4
+
+        with Session(engine) as session, session.begin():
+            session.add(Bin(id=9, kind="a"))
+        assert ids([dict(each) for each in read(cursor).items]) == [8, 9, 1]
+    finally:
+        cache.close()
+        engine.dispose()
 
 
 async def test_the_openapi_document_shows_the_parameters_and_the_400(client):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from perfkit.errors import PagingDeclarationError
@@ -12,10 +12,20 @@ from perfkit.paging.page import Page
 _POSITIONS = frozenset({"after", "before", "last"})
 
 
-def link_header(page: Page[Any], url: object) -> str:
+class Between(Protocol):
+    """A page, or what was kept of one: it knows the cursors of what is around it."""
+
+    @property
+    def next(self) -> str | None: ...
+    @property
+    def previous(self) -> str | None: ...
+
+
+def link_header(page: Between, url: object) -> str:
     """The value of a Link header (RFC 8288) for a page that `url` showed: next, prev, first and last.
 
-    Its query takes `after`, `before` and `last`, as `keyset` does; all else in it stays.
+    Its query takes `after`, `before` and `last`, as `keyset` does; all else in it stays. A response model with `next`
+    and `previous` does for the page, such as one that a cached function has returned.
     """
     places: dict[str, list[tuple[str, str]]] = {
         **({} if page.next is None else {"next": [("after", page.next)]}),
