@@ -135,6 +135,17 @@ def test_what_changes_by_itself_is_named(column, volatile):
     assert read(select(column), SQLITE).volatile == volatile
 
 
+@pytest.mark.parametrize("name", ["version", "uuid", "changes", "database", "user"])
+@pytest.mark.parametrize("dialect", [SQLITE, POSTGRESQL])
+def test_a_column_with_the_name_of_such_a_function_is_a_column(name, dialect):
+    """A subquery gives it without its table, as when somebody counts what a list has."""
+    named = Table("named", MetaData(), Column("id", Integer, primary_key=True), Column(name, Integer))
+    inner = select(named).subquery()
+    again = select(inner.c[name].label(name)).subquery()
+
+    assert read(select(func.count()).select_from(again), dialect).volatile == ()
+
+
 def test_now_as_a_parameter_is_the_time_of_the_call():
     """SQLite takes it as a text."""
     reads = read(select(func.date("now")), SQLITE)

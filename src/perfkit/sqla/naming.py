@@ -141,7 +141,7 @@ def _note(named: Named, tokens: list[tuple[str, str]], at: int, text: str, *, is
             and not (is_word and text in _NOT_CALLED)
         ):
             _called(named, text.upper(), tokens, at)
-    elif is_word and before != "." and _after(tokens, at) != ".":
+    elif is_word and before not in (".", "AS") and _after(tokens, at) != ".":
         named.words.add(text)
 
 

@@ -22,7 +22,7 @@ from sqlalchemy.sql.elements import BinaryExpression, BindParameter, ColumnClaus
 from sqlalchemy.sql.selectable import Alias, FromClause, Join
 from sqlalchemy.sql.visitors import iterate
 
-from perfkit.sqla.functions import NEEDS_TIME, VOLATILE, is_known
+from perfkit.sqla.functions import NEEDS_TIME, VOLATILE, VOLATILE_WORDS, is_known
 from perfkit.sqla.handwritten import named_by_hand
 from perfkit.sqla.naming import Named, named_in
 from perfkit.sqla.rows import likeness, sends_as_it_is
@@ -128,7 +128,7 @@ def _read(
             uses += [Use(table, tuple(sorted(pins.items()))) for pins in found]
         else:
             uses.append(Use(table))
-    volatile = {name for name in named.functions if name in VOLATILE} | (named.words & VOLATILE)
+    volatile = {name for name in named.functions if name in VOLATILE} | (named.words & VOLATILE_WORDS)
     volatile |= {name for name, fewest in NEEDS_TIME.items() if named.functions.get(name, fewest) < fewest}
     needs_time = needs_time or any(name in named.functions for name in NEEDS_TIME)
     if needs_time:
