@@ -9,6 +9,8 @@ import pytest
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
+from perfkit.integrations.fastapi import KeysetPage
+from wastemgmt.api import organizations
 from wastemgmt.models import Bin, Organization
 from wastemgmt.perf import cache
 
@@ -65,8 +67,15 @@ async def test_a_write_is_seen_by_the_next_read_of_statistics(client, path):
     assert queries(third) > 3
 
 
-PAGES = [
+LISTS = [
     *(f"/api/{path}" for path in ("organizations", "users", "customers", "bins", "routes", "collections")),
+    "/api/bins?order=waiting",
+    "/api/routes?order=length",
+]
+SCREENS = [
+    *LISTS,
+    "/api/customers?count=true&organization_id=1",
+    "/api/collections?count=true&size=1",
     *(f"/api/{path}/1" for path in ("organizations", "users", "customers", "bins", "routes")),
     *(f"/api/{path}/102" for path in ("organizations", "users", "customers", "bins", "routes")),
     "/api/users?organization_id=1",
@@ -93,12 +102,20 @@ WRITES = [
 
 
 async def test_no_write_leaves_a_page_as_it_was(client):
-    """After each, all pages are what they are without the cache; and between writes, none runs a statement."""
+    """After each, all pages are what they are without the cache; and between writes, none runs a statement.
+
+    Of each list also the second page and the one before the last, by cursors from before all writes.
+    """
+    screens = [*SCREENS]
+    for path in LISTS:
+        more = f"{path}{'&' if '?' in path else '?'}size=1"
+        first, last = (await client.get(more)).json(), (await client.get(f"{more}&last=true")).json()
+        screens += [f"{more}&after={first['next']}", f"{more}&before={last['previous']}"]
 
     async def pages():
-        return {path: await client.get(path) for path in PAGES}
+        return {path: await client.get(path) for path in screens}
 
-    await pages()
+    assert {answer.status_code for answer in (await pages()).values()} == {200, 404}
     for method, path, body in WRITES:
         sent = body
         if method == "PATCH":
@@ -108,10 +125,10 @@ async def test_no_write_leaves_a_page_as_it_was(client):
         found = await pages()
         with cache.off():
             plain = await pages()
-        for page in PAGES:
+        for page in screens:
             assert found[page].content == plain[page].content, (method, path, page)
         again = await pages()
-        assert {page: queries(each) for page, each in again.items()} == dict.fromkeys(PAGES, 0)
+        assert {page: queries(each) for page, each in again.items()} == dict.fromkeys(screens, 0)
 
 
 async def test_a_collection_empties_its_bin(client):
@@ -121,7 +138,7 @@ async def test_a_collection_empties_its_bin(client):
     found = (await client.get("/api/bins/2")).json()
     listed = (await client.get("/api/collections", params={"bin_id": 2})).json()
     assert (found["fill_percent"], found["last_collected_at"]) == (0, "2026-06-30T09:00:00Z")
-    assert [each["weight_g"] for each in listed] == [3000]
+    assert [each["weight_g"] for each in listed["items"]] == [3000]
 
 
 @pytest.mark.parametrize("path", list(NEW))
@@ -133,7 +150,8 @@ async def test_the_life_of_a_row(client, path):
     one = f"/api/{path}/{row['id']}"
 
     assert (await client.get(one)).json()["id"] == row["id"]
-    assert row["id"] in [each["id"] for each in (await client.get(f"/api/{path}", params={"limit": 200})).json()]
+    listed = (await client.get(f"/api/{path}", params={"size": 200})).json()
+    assert row["id"] in [each["id"] for each in listed["items"]]
 
     version = (await client.get(one)).json()["version"]
     changed = await client.patch(one, json={**CHANGES[path], "version": version})
@@ -186,11 +204,11 @@ async def test_bins_come_with_whose_they_are(client):
 
     assert [
         (each["customer"], each["organization"], each["account_manager"], each["organization_users"])
-        for each in found.json()
+        for each in found.json()["items"]
     ] == [
         ("Customer 1", "North", "User 1", 1),
-        ("Customer 1", "North", "User 1", 1),
         ("Customer 2", "South", "User 2", 1),
+        ("Customer 1", "North", "User 1", 1),
     ]
     assert queries(found) == 4
 
@@ -208,8 +226,14 @@ REFUSED = [
     ("GET", "/api/bins/999", None, 404),
     ("GET", "/api/bins/0", None, 422),
     ("GET", f"/api/bins/{10**12}", None, 422),
-    ("GET", "/api/bins?limit=201", None, 422),
-    ("GET", "/api/bins?offset=-1", None, 422),
+    ("GET", "/api/bins?size=201", None, 422),
+    ("GET", "/api/bins?size=0", None, 422),
+    ("GET", "/api/bins?order=colour", None, 422),
+    ("GET", "/api/bins?after=", None, 400),
+    ("GET", "/api/bins?after=x", None, 400),
+    ("GET", "/api/customers?before=AAAA", None, 400),
+    ("GET", f"/api/collections?after={'A' * 60_000}", None, 400),
+    ("GET", "/api/routes?after=x&last=true", None, 400),
     ("GET", "/api/bins?status=lost", None, 422),
     ("GET", "/api/routes/nearby?lon=24.9&lat=91", None, 422),
     ("GET", "/api/routes/nearby?lon=nan&lat=60", None, 422),
@@ -334,7 +358,7 @@ async def test_a_failure_tells_its_id_and_nothing_else(client, monkeypatch, caps
     async def broken(*_, **__):
         raise RuntimeError("secret")
 
-    monkeypatch.setattr(Organization, "page", broken)
+    monkeypatch.setattr(organizations, "page_of", broken)
 
     failed = await client.get("/api/organizations", headers={"X-Request-Id": "abc-1"})
 
@@ -364,8 +388,9 @@ async def test_every_answer_has_an_id(client):
 async def test_in_development_an_answer_says_what_was_loaded_one_by_one(settings, serving, monkeypatch, capsys):
     """In a header, and in a line of the log beside the request's id; nothing of it unless it is asked for."""
 
-    async def one_by_one(session, **_):
-        return [await session.get(Organization, key) for key in (1, 2)]
+    async def one_by_one(session, *_, **__):
+        found = [await session.get(Organization, key) for key in (1, 2)]
+        return KeysetPage(items=found, next=None, previous=None)
 
     async with serving(settings) as client:
         for name in ("North", "South"):
@@ -373,7 +398,7 @@ async def test_in_development_an_answer_says_what_was_loaded_one_by_one(settings
         silent = await client.get("/api/organizations")
     async with serving(settings.model_copy(update={"detect": True})) as client:
         fine = await client.get("/api/organizations")
-        monkeypatch.setattr(Organization, "page", one_by_one)
+        monkeypatch.setattr(organizations, "page_of", one_by_one)
         found = await client.get("/api/organizations", headers={"X-Request-Id": "abc-2"})
 
     line = json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -392,7 +417,7 @@ async def test_a_database_that_is_away_is_no_failure_of_ours(client, monkeypatch
         async def away(*_, error=error, **__):
             raise error
 
-        monkeypatch.setattr(Organization, "page", away)
+        monkeypatch.setattr(organizations, "page_of", away)
         answer = await client.get("/api/organizations")
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
 

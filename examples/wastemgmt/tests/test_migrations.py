@@ -53,8 +53,10 @@ async def looking_at(url: str, look: Any) -> Any:
 def differences(connection: Connection) -> list[Any]:
     def ours(thing: Any, name: str | None, kind: str, reflected: bool, other: Any) -> bool:
         table = name if kind == "table" else getattr(getattr(thing, "table", None), "name", None)
-        # what SQLite cannot reflect: an index on an expression, and the R*Trees that stand for idx_…
-        hidden = kind == "index" and str(name).startswith(("idx_", "ix_routes_path_geography"))
+        # what SQLite cannot reflect, an index on an expression, and the R*Trees that stand for idx_…; and NULLS FIRST,
+        # which it does without
+        others = ("idx_", "ix_routes_path_geography", "ix_bins_last_collected_at_id")
+        hidden = kind == "index" and str(name).startswith(others)
         return table in Base.metadata.tables and not (hidden and connection.dialect.name == "sqlite")
 
     context = MigrationContext.configure(connection, opts={"include_object": ours, "compare_server_default": False})

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import event, select
 from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.orm import Session
 
-from perfkit.loading import check_profiles
+from perfkit.loading import check_profiles, one
 from wastemgmt.models import Bin, Customer, Organization, Route, User
-from wastemgmt.profiles import BinList, RouteDetail
+from wastemgmt.profiles import BinList, BinView, RouteDetail, RouteList
 
 
 async def add_bins(session, count: int) -> None:
@@ -115,10 +116,56 @@ async def test_no_page_asks_who_made_or_changed_a_row(client):
     assert not any("created_by_id" in each or "updated_by_id" in each for each in asked)
 
 
+async def test_who_made_a_row_is_there_for_whom_it_is_asked(database, statements):
+    """A screen for auditors says so, and takes one statement more, however many bins."""
+
+    class AuditedBins(BinView):
+        created_by = one(fields=["full_name"])
+
+    async with database.writing() as session:
+        await add_bins(session, 3)
+    statements.clear()
+
+    async with database.reading() as session:
+        bins = await session.scalars(AuditedBins.apply(Bin.listed("fill").where(Bin.id >= 200)))
+        assert {each.created_by.full_name for each in bins} == {"User 1"}
+    assert len(statements) == 2
+
+
+async def test_a_list_of_routes_does_not_read_their_ways(database, statements):
+    """Which are most of a route's bytes, and shown of one route alone."""
+    async with database.reading() as session:
+        routes = (await session.scalars(RouteList.apply(Route.listed("name")))).all()
+
+        assert [each.name for each in routes] == ["Route 1", "Route 2"]
+        with pytest.raises(InvalidRequestError, match="path"):
+            _ = routes[0].path
+    assert not any("path" in each for each in statements)
+
+
+async def test_every_screen_of_rows_has_a_profile(client):
+    """Each list, and each row alone, is a statement that says what is to be loaded."""
+    details = [f"/api/{page}/1" for page in PAGES if page != "collections"]
+    asked: list[int] = []
+
+    def note(state) -> None:
+        if state.is_select and not (state.is_relationship_load or state.is_column_load):
+            asked.append(len(state.user_defined_options) + len(state.statement._with_options))
+
+    event.listen(Session, "do_orm_execute", note)
+    try:
+        answers = [await client.get(path) for path in (*(f"/api/{page}" for page in PAGES), *details)]
+    finally:
+        event.remove(Session, "do_orm_execute", note)
+
+    assert {answer.status_code for answer in answers} == {200}
+    assert (len(asked), 0 in asked) == (len(answers), False)
+
+
 async def test_a_route_and_its_stops_are_two_statements(database, statements):
     """However many stops."""
     async with database.reading() as session:
-        route = await Route.with_stops(session, 1)
+        route = await Route.shown(session, 1, RouteDetail)
 
         assert route.bin_ids == [1, 2]
     assert len(statements) == 2

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import structlog
 from fastapi import FastAPI
 
+from perfkit.integrations import fastapi as pages
 from perfkit.integrations.asgi import DetectMiddleware
 from perfkit.loading import Finding, check_profiles
 from wastemgmt.api import bins, collections, customers, errors, health, organizations, routes, users
@@ -20,8 +21,9 @@ from wastemgmt.settings import Settings
 DESCRIPTION = """
 Organizations empty the bins of their customers, along routes on the map of Helsinki.
 
-Reads of statistics are remembered by perfkit until a commit changes them; `X-Query-Count` in each answer says how
-many statements it took. Every error is `application/problem+json`.
+What is read is remembered by perfkit until a commit changes it; `X-Query-Count` in each answer says how many statements
+it took. Lists come in pages that lose no row while others write: follow `next` and `previous`, or the `Link` header.
+Every error is `application/problem+json`.
 """
 
 
@@ -44,6 +46,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     check_profiles()
     errors.install(app)
+    pages.install(app)
     if settings.detect:
         app.add_middleware(DetectMiddleware, report=log_findings, header=True)
     app.add_middleware(GuardRequests)

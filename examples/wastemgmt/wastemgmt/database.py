@@ -15,6 +15,7 @@ from sqlalchemy import URL, event, make_url, select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
+from perfkit.paging import Cursors
 from perfkit.spatial import lite
 from wastemgmt.models import Base
 from wastemgmt.models.base import Audited
@@ -38,6 +39,7 @@ class Database:
         self.engine = make_engine(
             settings.database_url, echo=settings.echo, pool_size=settings.pool_size, max_overflow=settings.max_overflow
         )
+        self._cursors = Cursors(settings.cursor_secrets or None)
         self._cached = settings.cache_enabled
         if self._cached:
             cache.connect(settings.cache_url)
@@ -47,14 +49,14 @@ class Database:
     async def reading(self) -> AsyncIterator[ReadSession]:
         """A session for queries. Nothing is committed; a flush raises `ReadOnly`."""
         async with AsyncSession(self.engine, expire_on_commit=False) as session:
-            session.sync_session.info["read_only"] = True
+            session.info.update(read_only=True, cursors=self._cursors)
             yield ReadSession(session)
 
     @asynccontextmanager
     async def writing(self, user_id: int | None = None) -> AsyncIterator[WriteSession]:
         """A session that commits once, at the end; rolls back on any error. `user_id` goes into the audit columns."""
         async with AsyncSession(self.engine, expire_on_commit=False) as session:
-            session.sync_session.info["user_id"] = user_id
+            session.info["user_id"] = user_id
             yield WriteSession(ReadSession(session))
             await session.commit()
 
@@ -78,6 +80,12 @@ class Database:
         if self._cached:
             await cache.aclose()
         await self.engine.dispose()
+
+
+def cursors_of(session: ReadSession) -> Cursors:
+    """What reads and writes the cursors of pages that `session` reads."""
+    cursors: Cursors = session.info["cursors"]
+    return cursors
 
 
 def make_engine(url: str | URL, **options: Any) -> AsyncEngine:

@@ -34,7 +34,8 @@ async def _run(url: str, act: Callable[[Config], None]) -> None:
         act(config)
 
     try:
-        async with engine.begin() as connection:
+        # not in a transaction of ours: migrations begin their own, or do without
+        async with engine.connect() as connection:
             await connection.run_sync(on)
     finally:
         await engine.dispose()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from perfkit.loading import EagerProfile, joined, many, never, one
-from wastemgmt.models import Bin, Customer, Organization, Route
+from wastemgmt.models import Bin, Collection, Customer, Organization, Route, User
 
 
 class Unaudited(EagerProfile):
@@ -13,26 +13,52 @@ class Unaudited(EagerProfile):
     updated_by = never()
 
 
-class Hauler(Unaudited, EagerProfile, entity=Organization, fields=("name",)):
+class OrganizationView(Unaudited, EagerProfile, entity=Organization):
+    """An organization, alone or in a list."""
+
+
+class UserView(Unaudited, EagerProfile, entity=User):
+    """A user, alone or in a list."""
+
+
+class CustomerView(Unaudited, EagerProfile, entity=Customer):
+    """A customer, alone or in a list."""
+
+
+class BinView(Unaudited, EagerProfile, entity=Bin):
+    """A bin alone."""
+
+
+class Hauler(OrganizationView, fields=("name",)):
     """An organization's name, and how many users it has."""
 
     users = many(fields=["id"])
 
 
-class CustomerCard(Unaudited, EagerProfile, entity=Customer, fields=("name",)):
+class CustomerCard(CustomerView, fields=("name",)):
     """Whose bins they are, and who looks after that."""
 
     organization = one(Hauler)
     account_manager = joined(fields=["full_name"])
 
 
-class BinList(Unaudited, EagerProfile, entity=Bin):
+class BinList(BinView):
     """Four statements, however many bins: bins, customers with their managers, organizations, their users."""
 
     customer = one(CustomerCard)
+
+
+class RouteList(Unaudited, EagerProfile, entity=Route):
+    """Routes without their ways, which are most of their bytes."""
+
+    path = never()
 
 
 class RouteDetail(Unaudited, EagerProfile, entity=Route):
     """A route and its stops; two statements."""
 
     stops = many(fields=["bin_id", "position", "deleted_at"])
+
+
+class CollectionList(EagerProfile, entity=Collection):
+    """What happened at stops, and nothing of the bins, routes and drivers."""

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import replace
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
 
-from wastemgmt.api.deps import Id, Limit, Offset, OfOrganization, Reads, Writes
+from perfkit.integrations.fastapi import KeysetPage, KeysetParams
+from perfkit.paging import Page
+from wastemgmt.api.deps import Id, OfOrganization, Reads, Writes
 from wastemgmt.api.errors import problems
-from wastemgmt.api.rows import changed, found, must_exist, saved
+from wastemgmt.api.pages import Count, Linked, Place, paged, read_page
+from wastemgmt.api.rows import changed, found, must_exist, saved, shown
+from wastemgmt.database import ReadSession
 from wastemgmt.models import Bin, Customer
 from wastemgmt.models.bin import BinStatistics
 from wastemgmt.perf import cache
-from wastemgmt.profiles import BinList
+from wastemgmt.profiles import BinList, BinView
 from wastemgmt.schemas import BinChange, BinIn, BinOut, BinRow, BinStatus, BinType, Key
 
 router = APIRouter(prefix="/api/bins", tags=["bins"])
@@ -24,34 +29,52 @@ async def statistics(session: Reads, organization_id: OfOrganization = None) -> 
     return await Bin.statistics(session, organization_id)
 
 
-@router.get("", response_model=list[BinRow], responses=problems(), operation_id="list_bins")
-@cache.query()
+Order = Annotated[
+    Literal["fill", "waiting"],
+    Query(description="`fill`: the fullest first. `waiting`: those that were not collected for longest."),
+]
+
+
+@router.get("", responses=paged(), operation_id="list_bins")
 async def list_bins(
     session: Reads,
-    limit: Limit = 50,
-    offset: Offset = 0,
+    place: Place,
+    linked: Linked,
+    order: Order = "fill",
+    count: Count = False,
     customer_id: Annotated[Key | None, Query(description="Only those at this customer.")] = None,
     bin_type: BinType | None = None,
     status: BinStatus | None = None,
-) -> list[BinRow]:
-    """Bins with their customer, organization and account manager. Remembered until any of these changes."""
-    listed = Bin.listed(limit=limit, offset=offset, customer_id=customer_id, bin_type=bin_type, status=status)
-    return [
-        BinRow(
-            **BinOut.model_validate(each).model_dump(),
-            customer=each.customer.name,
-            organization=each.customer.organization.name,
-            account_manager=each.customer.account_manager.full_name if each.customer.account_manager else None,
-            organization_users=len(each.customer.organization.users),
-        )
-        for each in await session.scalars(BinList.apply(listed))
-    ]
+) -> KeysetPage[BinRow]:
+    """Bins with their customer, organization and account manager."""
+    equal = {"customer_id": customer_id, "bin_type": bin_type, "status": status}
+    return linked(await page_of(session, place, order, count=count, **equal))
+
+
+@cache.query()
+async def page_of(
+    session: ReadSession, place: KeysetParams, order: str, *, count: bool, **equal: Any
+) -> KeysetPage[BinRow]:
+    """A page of bins as it is shown, remembered until anything in it changes, or comes between."""
+    page: Page[Any] = await read_page(session, BinList.apply(Bin.listed(order, **equal)), place, count=count)
+    return KeysetPage[BinRow].of(replace(page, items=[_row(each) for each in page.items]))
+
+
+def _row(each: Bin) -> BinRow:
+    customer, manager = each.customer, each.customer.account_manager
+    return BinRow.model_construct(
+        **dict(BinOut.model_validate(each)),
+        customer=customer.name,
+        organization=customer.organization.name,
+        account_manager=manager.full_name if manager else None,
+        organization_users=len(customer.organization.users),
+    )
 
 
 @router.get("/{key}", response_model=BinOut, responses=problems(404), operation_id="get_bin")
 async def get_bin(session: Reads, key: Id) -> Bin:
     """One bin."""
-    return await found(session, Bin, key)
+    return await shown(session, Bin, key, BinView)
 
 
 @router.post("", response_model=BinOut, status_code=201, responses=problems(400, 409, 413), operation_id="create_bin")

@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from fastapi import APIRouter, Response
 
-from wastemgmt.api.deps import Id, Limit, Offset, OfOrganization, Reads, Writes
+from perfkit.integrations.fastapi import KeysetPage, KeysetParams
+from wastemgmt.api.deps import Id, OfOrganization, Reads, Writes
 from wastemgmt.api.errors import problems
-from wastemgmt.api.rows import changed, found, must_exist, saved
+from wastemgmt.api.pages import Count, Linked, Place, paged, read_page
+from wastemgmt.api.rows import changed, found, must_exist, saved, shown
+from wastemgmt.database import ReadSession
 from wastemgmt.models import Customer, Organization, User
+from wastemgmt.perf import cache
+from wastemgmt.profiles import CustomerView
 from wastemgmt.schemas import CustomerChange, CustomerIn, CustomerOut
 
 router = APIRouter(prefix="/api/customers", tags=["customers"])
 
 
-@router.get("", response_model=list[CustomerOut], responses=problems(), operation_id="list_customers")
+@router.get("", responses=paged(), operation_id="list_customers")
 async def list_customers(
-    session: Reads, limit: Limit = 50, offset: Offset = 0, organization_id: OfOrganization = None
-) -> Sequence[Customer]:
-    """Customers in the order of their keys."""
-    return await Customer.page(session, limit=limit, offset=offset, organization_id=organization_id)
+    session: Reads, place: Place, linked: Linked, count: Count = False, organization_id: OfOrganization = None
+) -> KeysetPage[CustomerOut]:
+    """Customers by name."""
+    return linked(await page_of(session, place, count=count, organization_id=organization_id))
+
+
+@cache.query()
+async def page_of(
+    session: ReadSession, place: KeysetParams, *, count: bool, organization_id: int | None
+) -> KeysetPage[CustomerOut]:
+    """A page of customers as it is shown, remembered until anything in it changes, or comes between."""
+    listed = CustomerView.apply(Customer.listed("name", organization_id=organization_id))
+    return KeysetPage[CustomerOut].of(await read_page(session, listed, place, count=count))
 
 
 @router.get("/{key}", response_model=CustomerOut, responses=problems(404), operation_id="get_customer")
 async def get_customer(session: Reads, key: Id) -> Customer:
     """One customer."""
-    return await found(session, Customer, key)
+    return await shown(session, Customer, key, CustomerView)
 
 
 @router.post(

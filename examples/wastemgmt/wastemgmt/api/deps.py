@@ -1,4 +1,4 @@
-"""What handlers ask for: sessions, a page, who acts."""
+"""What handlers ask for: sessions, and who acts; pages are in `pages`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from wastemgmt.schemas import MAX_KEY, Key
 
 Id = Annotated[int, Path(ge=1, le=MAX_KEY)]
 OfOrganization = Annotated[Key | None, Query(description="Only those of this organization.")]
-Limit = Annotated[int, Query(ge=1, le=200, description="Rows of a page.")]
-Offset = Annotated[int, Query(ge=0, le=1_000_000, description="Rows to pass over.")]
 
 
 def database_of(request: Request) -> Database:

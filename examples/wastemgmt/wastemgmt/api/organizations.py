@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from fastapi import APIRouter, Response
 
-from wastemgmt.api.deps import Id, Limit, Offset, Reads, Writes
+from perfkit.integrations.fastapi import KeysetPage, KeysetParams
+from wastemgmt.api.deps import Id, Reads, Writes
 from wastemgmt.api.errors import problems
-from wastemgmt.api.rows import changed, found, saved
+from wastemgmt.api.pages import Count, Linked, Place, paged, read_page
+from wastemgmt.api.rows import changed, found, saved, shown
+from wastemgmt.database import ReadSession
 from wastemgmt.models import Organization
+from wastemgmt.perf import cache
+from wastemgmt.profiles import OrganizationView
 from wastemgmt.schemas import OrganizationChange, OrganizationIn, OrganizationOut
 
 router = APIRouter(prefix="/api/organizations", tags=["organizations"])
 
 
-@router.get("", response_model=list[OrganizationOut], responses=problems(), operation_id="list_organizations")
-async def list_organizations(session: Reads, limit: Limit = 50, offset: Offset = 0) -> Sequence[Organization]:
-    """Organizations in the order of their keys."""
-    return await Organization.page(session, limit=limit, offset=offset)
+@router.get("", responses=paged(), operation_id="list_organizations")
+async def list_organizations(
+    session: Reads, place: Place, linked: Linked, count: Count = False
+) -> KeysetPage[OrganizationOut]:
+    """Organizations by name."""
+    return linked(await page_of(session, place, count=count))
+
+
+@cache.query()
+async def page_of(session: ReadSession, place: KeysetParams, *, count: bool) -> KeysetPage[OrganizationOut]:
+    """A page of organizations as it is shown, remembered until anything in it changes, or comes between."""
+    listed = OrganizationView.apply(Organization.listed("name"))
+    return KeysetPage[OrganizationOut].of(await read_page(session, listed, place, count=count))
 
 
 @router.get("/{key}", response_model=OrganizationOut, responses=problems(404), operation_id="get_organization")
 async def get_organization(session: Reads, key: Id) -> Organization:
     """One organization."""
-    return await found(session, Organization, key)
+    return await shown(session, Organization, key, OrganizationView)
 
 
 @router.post(

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
 
-from wastemgmt.api.deps import Id, Limit, Offset, OfOrganization, Reads, Writes
-from wastemgmt.api.errors import not_found, problems
-from wastemgmt.api.rows import all_must_exist, changed, found, must_exist, saved
+from perfkit.integrations.fastapi import KeysetPage, KeysetParams
+from wastemgmt.api.deps import Id, OfOrganization, Reads, Writes
+from wastemgmt.api.errors import problems
+from wastemgmt.api.pages import MAX_SIZE, Count, Linked, Place, paged, read_page
+from wastemgmt.api.rows import all_must_exist, changed, found, must_exist, saved, shown
+from wastemgmt.database import ReadSession
 from wastemgmt.models import Bin, Organization, Route, User
 from wastemgmt.models.base import now
 from wastemgmt.models.route import RouteStatistics
+from wastemgmt.perf import cache
+from wastemgmt.profiles import RouteDetail as Detailed
+from wastemgmt.profiles import RouteList
 from wastemgmt.schemas import Lat, Lon, RouteChange, RouteDetail, RouteIn, RouteNearby, RouteOut, RouteStatus
 
 router = APIRouter(prefix="/api/routes", tags=["routes"])
@@ -30,7 +35,7 @@ async def nearby(
     lon: Annotated[Lon, Query()],
     lat: Annotated[Lat, Query()],
     radius_m: Annotated[float, Query(gt=0, le=50_000, allow_inf_nan=False)] = 300,
-    limit: Limit = 50,
+    limit: Annotated[int, Query(ge=1, le=MAX_SIZE, description="How many at most.")] = 50,
 ) -> list[RouteNearby]:
     """Active routes that pass within so many metres, nearest first."""
     routes = await Route.nearby(session, lon=lon, lat=lat, radius_m=radius_m, limit=limit)
@@ -40,25 +45,33 @@ async def nearby(
     ]
 
 
-@router.get("", response_model=list[RouteOut], responses=problems(), operation_id="list_routes")
+@router.get("", responses=paged(), operation_id="list_routes")
 async def list_routes(
     session: Reads,
-    limit: Limit = 50,
-    offset: Offset = 0,
+    place: Place,
+    linked: Linked,
+    order: Annotated[Literal["name", "length"], Query(description="`length`: the longest first.")] = "name",
+    count: Count = False,
     organization_id: OfOrganization = None,
     status: RouteStatus | None = None,
-) -> Sequence[Route]:
-    """Routes in the order of their keys."""
-    return await Route.page(session, limit=limit, offset=offset, organization_id=organization_id, status=status)
+) -> KeysetPage[RouteOut]:
+    """Routes, without their ways and stops."""
+    return linked(await page_of(session, place, order, count=count, organization_id=organization_id, status=status))
+
+
+@cache.query()
+async def page_of(
+    session: ReadSession, place: KeysetParams, order: str, *, count: bool, **equal: Any
+) -> KeysetPage[RouteOut]:
+    """A page of routes as it is shown, remembered until anything in it changes, or comes between."""
+    listed = RouteList.apply(Route.listed(order, **equal))
+    return KeysetPage[RouteOut].of(await read_page(session, listed, place, count=count))
 
 
 @router.get("/{key}", responses=problems(404), operation_id="get_route")
 async def get_route(session: Reads, key: Id) -> RouteDetail:
     """One route with its way and its stops."""
-    route = await Route.with_stops(session, key)
-    if route is None:
-        raise not_found("route", key)
-    return RouteDetail.model_validate(route)
+    return RouteDetail.model_validate(await shown(session, Route, key, Detailed))
 
 
 @router.post("", status_code=201, responses=problems(400, 409, 413), operation_id="create_route")

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from perfkit.loading import EagerProfile
 from wastemgmt.api.errors import conflict, not_found
 from wastemgmt.models.base import Base, Kept
 from wastemgmt.schemas import Change
@@ -15,12 +16,24 @@ M = TypeVar("M", bound=Kept)
 
 
 async def found(session: AsyncSession, model: type[M], key: int) -> M:
-    """The row.
+    """The row, to be changed or referred to.
 
     Raises:
         Refused: 404.
     """
     row = await model.get(session, key)
+    if row is None:
+        raise not_found(model.__name__.lower(), key)
+    return row
+
+
+async def shown(session: AsyncSession, model: type[M], key: int, profile: type[EagerProfile]) -> M:
+    """The row with what the profile loads, to be looked at.
+
+    Raises:
+        Refused: 404.
+    """
+    row: M | None = await model.shown(session, key, profile)
     if row is None:
         raise not_found(model.__name__.lower(), key)
     return row

@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from fastapi import APIRouter, Response
 
-from wastemgmt.api.deps import Id, Limit, Offset, OfOrganization, Reads, Writes
+from perfkit.integrations.fastapi import KeysetPage, KeysetParams
+from wastemgmt.api.deps import Id, OfOrganization, Reads, Writes
 from wastemgmt.api.errors import problems
-from wastemgmt.api.rows import changed, found, must_exist, saved
+from wastemgmt.api.pages import Count, Linked, Place, paged, read_page
+from wastemgmt.api.rows import changed, found, must_exist, saved, shown
+from wastemgmt.database import ReadSession
 from wastemgmt.models import Organization, User
+from wastemgmt.perf import cache
+from wastemgmt.profiles import UserView
 from wastemgmt.schemas import UserChange, UserIn, UserOut
 
 router = APIRouter(prefix="/api/users", tags=["users"])
 
 
-@router.get("", response_model=list[UserOut], responses=problems(), operation_id="list_users")
+@router.get("", responses=paged(), operation_id="list_users")
 async def list_users(
-    session: Reads, limit: Limit = 50, offset: Offset = 0, organization_id: OfOrganization = None
-) -> Sequence[User]:
-    """Users in the order of their keys."""
-    return await User.page(session, limit=limit, offset=offset, organization_id=organization_id)
+    session: Reads, place: Place, linked: Linked, count: Count = False, organization_id: OfOrganization = None
+) -> KeysetPage[UserOut]:
+    """Users by name."""
+    return linked(await page_of(session, place, count=count, organization_id=organization_id))
+
+
+@cache.query()
+async def page_of(
+    session: ReadSession, place: KeysetParams, *, count: bool, organization_id: int | None
+) -> KeysetPage[UserOut]:
+    """A page of users as it is shown, remembered until anything in it changes, or comes between."""
+    listed = UserView.apply(User.listed("name", organization_id=organization_id))
+    return KeysetPage[UserOut].of(await read_page(session, listed, place, count=count))
 
 
 @router.get("/{key}", response_model=UserOut, responses=problems(404), operation_id="get_user")
 async def get_user(session: Reads, key: Id) -> User:
     """One user."""
-    return await found(session, User, key)
+    return await shown(session, User, key, UserView)
 
 
 @router.post("", response_model=UserOut, status_code=201, responses=problems(400, 409, 413), operation_id="create_user")

@@ -8,9 +8,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from secrets import token_hex
 from typing import Self
 
 import httpx
+
+SECRET = token_hex(16)  # one for all that this process starts: they may share a cache
 
 
 class DidNotStart(RuntimeError):
@@ -27,6 +30,7 @@ class Service:
             **os.environ,
             "WASTEMGMT_DATABASE_URL": database_url,
             "WASTEMGMT_CACHE_URL": cache_url,
+            "WASTEMGMT_CURSOR_SECRETS": SECRET,
             "WASTEMGMT_CACHE_ENABLED": str(cached).lower(),
             "WASTEMGMT_DETECT": str(detect).lower(),
             "WASTEMGMT_LOG_LEVEL": "WARNING",

@@ -1,4 +1,4 @@
-"""What all tables share: a key, who changed it and when, soft delete, a version against lost updates."""
+"""What tables share: a key, orders for lists, who changed a row and when, soft delete, a version of each row."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from sqlalchemy import DateTime, Dialect, ForeignKey, MetaData, Select, TypeDecorator, func, select
+from sqlalchemy import ColumnElement, DateTime, Dialect, ForeignKey, MetaData, Select, TypeDecorator, func, select
 from sqlalchemy.ext.asyncio import AsyncAttrs, AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column, relationship
 
+from perfkit.loading import EagerProfile
 from wastemgmt.perf import cache
 
 if TYPE_CHECKING:
@@ -57,6 +58,31 @@ class Base(AsyncAttrs, DeclarativeBase):
     id: Mapped[int] = mapped_column(primary_key=True, sort_order=-10)
 
 
+class Listed:
+    """A table that is shown in pages. An index leads with what each of its orders asks for: tests/test_pages.py."""
+
+    @classmethod
+    def orders(cls) -> dict[str, tuple[Any, ...]]:
+        """What rows can be ordered by, by name."""
+        raise NotImplementedError
+
+    @classmethod
+    def conditions(cls) -> tuple[ColumnElement[bool], ...]:
+        """What is true of rows that are there for readers."""
+        return ()
+
+    @classmethod
+    def alive(cls) -> Select[Self]:
+        """The rows that are there for readers."""
+        return select(cls).where(*cls.conditions())
+
+    @classmethod
+    def listed(cls, order: str, **equal: Any) -> Select[Self]:
+        """Rows whose columns equal what is given, in one of the orders; None means any."""
+        wanted = {name: value for name, value in equal.items() if value is not None}
+        return cls.alive().filter_by(**wanted).order_by(*cls.orders()[order])
+
+
 class Audited:
     """When a row was made and changed, and by whom. The users are loaded only where somebody asks for them."""
 
@@ -95,7 +121,7 @@ def _user_key(owner: type[Any]) -> ForeignKey:
     return ForeignKey("users.id", use_alter=owner.__tablename__ == "organizations")
 
 
-class Kept(Audited):
+class Kept(Listed, Audited):
     """Rows that are never deleted, only marked so, and of which two editors cannot overwrite each other's change."""
 
     deleted_at: Mapped[datetime | None] = mapped_column(sort_order=94)
@@ -107,9 +133,8 @@ class Kept(Audited):
         return {"version_id_col": cls.version}
 
     @classmethod
-    def alive(cls) -> Select[Self]:
-        """Rows that are not deleted, in the order of their keys."""
-        return select(cls).where(cls.deleted_at.is_(None)).order_by(cls.id)  # type: ignore[attr-defined]
+    def conditions(cls) -> tuple[ColumnElement[bool], ...]:
+        return (cls.deleted_at.is_(None),)
 
     @classmethod
     async def get(cls, session: AsyncSession, key: int) -> Self | None:
@@ -118,25 +143,17 @@ class Kept(Audited):
         return found if found is not None and found.deleted_at is None else None
 
     @classmethod
+    @cache.query(entities=True)
+    async def shown(cls, session: AsyncSession, key: int, profile: type[EagerProfile]) -> Any:
+        """The row with what the profile loads; None if there is none, or it was deleted."""
+        statement = cls.alive().where(cls.id == key)  # type: ignore[attr-defined]
+        return (await session.scalars(profile.apply(statement))).one_or_none()
+
+    @classmethod
     async def among(cls, session: AsyncSession, keys: Collection[int]) -> set[int]:
         """Those of `keys` that have a row which is not deleted."""
         key = cls.id  # type: ignore[attr-defined]
         return set(await session.scalars(select(key).where(key.in_(keys), cls.deleted_at.is_(None))))
-
-    @classmethod
-    def listed(cls, *, limit: int, offset: int = 0, **equal: Any) -> Select[Self]:
-        """The statement of `page`."""
-        wanted = {name: value for name, value in equal.items() if value is not None}
-        return cls.alive().filter_by(**wanted).limit(limit).offset(offset)
-
-    @classmethod
-    @cache.query(entities=True)
-    async def page(cls, session: AsyncSession, *, limit: int, offset: int = 0, **equal: Any) -> list[Any]:
-        """Rows `offset` to `offset + limit` of those whose columns equal what is given; None means any.
-
-        Remembered until one of the rows changes that could be among them.
-        """
-        return list(await session.scalars(cls.listed(limit=limit, offset=offset, **equal)))
 
     def delete(self) -> None:
         """Mark as deleted."""

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import ForeignKey, String, func, select
+from sqlalchemy import ForeignKey, Index, String, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from wastemgmt.models.base import Base
+from wastemgmt.models.base import Base, Listed
 from wastemgmt.models.bin import Bin
 from wastemgmt.models.route import Route
 from wastemgmt.models.user import User
-from wastemgmt.perf import cache
 
 
 class CollectionStatus(StrEnum):
@@ -24,16 +24,21 @@ class CollectionStatus(StrEnum):
     BLOCKED = "blocked"
 
 
-class Collection(Base):
+class Collection(Listed, Base):
     """A truck stopped at a bin. Never changed and never deleted."""
 
     __tablename__ = "collections"
     __cache_tags__ = ("route_id", "bin_id")
+    __table_args__ = (
+        Index(None, "collected_at", "id"),
+        Index(None, "bin_id", "collected_at", "id"),
+        Index(None, "route_id", "collected_at", "id"),
+    )
 
-    bin_id: Mapped[int] = mapped_column(ForeignKey("bins.id"), index=True)
-    route_id: Mapped[int] = mapped_column(ForeignKey("routes.id"), index=True)
+    bin_id: Mapped[int] = mapped_column(ForeignKey("bins.id"))
+    route_id: Mapped[int] = mapped_column(ForeignKey("routes.id"))
     driver_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"), index=True)
-    collected_at: Mapped[datetime] = mapped_column(index=True)
+    collected_at: Mapped[datetime]
     fill_before_percent: Mapped[int]
     weight_g: Mapped[int]
     status: Mapped[str] = mapped_column(String(20), default=CollectionStatus.COLLECTED, server_default="collected")
@@ -44,24 +49,10 @@ class Collection(Base):
     driver: Mapped[User | None] = relationship()
 
     @classmethod
+    def orders(cls) -> dict[str, tuple[Any, ...]]:
+        return {"newest": (cls.collected_at.desc(), cls.id.desc())}
+
+    @classmethod
     async def newest(cls, session: AsyncSession) -> datetime | None:
         """When the newest collection was."""
         return (await session.execute(select(func.max(cls.collected_at)))).scalar_one()
-
-    @classmethod
-    @cache.query()
-    async def page(
-        cls,
-        session: AsyncSession,
-        *,
-        limit: int,
-        offset: int = 0,
-        bin_id: int | None = None,
-        route_id: int | None = None,
-    ) -> list[Collection]:
-        """Newest first. Remembered until one is added that could be among them."""
-        statement = select(cls).order_by(cls.collected_at.desc(), cls.id.desc()).limit(limit).offset(offset)
-        for column, value in ((cls.bin_id, bin_id), (cls.route_id, route_id)):
-            if value is not None:
-                statement = statement.where(column == value)
-        return list(await session.scalars(statement))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from geoalchemy2 import Geometry, WKBElement
-from sqlalchemy import ForeignKey, String
+from sqlalchemy import ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from wastemgmt.models.base import Base, Kept
@@ -21,8 +21,9 @@ class Customer(Kept, Base):
 
     __tablename__ = "customers"
     __cache_tags__ = ("organization_id",)
+    __table_args__ = (Index(None, "name", "id"), Index(None, "organization_id", "name", "id"))
 
-    organization_id: Mapped[int] = mapped_column(ForeignKey("organizations.id"), index=True)
+    organization_id: Mapped[int] = mapped_column(ForeignKey("organizations.id"))
     account_manager_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"), index=True)
     name: Mapped[str] = mapped_column(String(200))
     category: Mapped[str] = mapped_column(String(50))
@@ -35,3 +36,7 @@ class Customer(Kept, Base):
     organization: Mapped[Organization] = relationship(foreign_keys=[organization_id])
     account_manager: Mapped[User | None] = relationship(foreign_keys=[account_manager_id])
     bins: Mapped[list[Bin]] = relationship("Bin", back_populates="customer", order_by="Bin.id")
+
+    @classmethod
+    def orders(cls) -> dict[str, tuple[Any, ...]]:
+        return {"name": (cls.name, cls.id)}

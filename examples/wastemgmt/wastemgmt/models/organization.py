@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column, relationship
@@ -24,3 +24,7 @@ class Organization(Kept, Base):
     users: Mapped[list[User]] = relationship(
         "User", back_populates="organization", foreign_keys="User.organization_id", order_by="User.id"
     )
+
+    @classmethod
+    def orders(cls) -> dict[str, tuple[Any, ...]]:
+        return {"name": (cls.name,)}

@@ -87,8 +87,13 @@ class Route(Kept, Base):
 
     __tablename__ = "routes"
     __cache_tags__ = ("organization_id",)
+    __table_args__ = (
+        Index(None, "name", "id"),
+        Index(None, "organization_id", "name", "id"),
+        Index(None, "length_m", "id"),
+    )
 
-    organization_id: Mapped[int] = mapped_column(ForeignKey("organizations.id"), index=True)
+    organization_id: Mapped[int] = mapped_column(ForeignKey("organizations.id"))
     driver_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"), index=True)
     name: Mapped[str] = mapped_column(String(200))
     status: Mapped[str] = mapped_column(String(20), default=RouteStatus.PLANNED, server_default="planned")
@@ -101,6 +106,11 @@ class Route(Kept, Base):
     stops: Mapped[list[RouteStop]] = relationship(
         "RouteStop", back_populates="route", order_by="RouteStop.position", cascade="all, delete-orphan"
     )
+
+    @classmethod
+    def orders(cls) -> dict[str, tuple[Any, ...]]:
+        """By name, or the longest first."""
+        return {"name": (cls.name, cls.id), "length": (cls.length_m.desc(), cls.id.desc())}
 
     @classmethod
     @cache.query(ttl=timedelta(minutes=15))
@@ -120,15 +130,6 @@ class Route(Kept, Base):
     def bin_ids(self) -> list[int]:
         """The bins in the order of their stops; `stops` must be loaded."""
         return [stop.bin_id for stop in self.stops if stop.deleted_at is None]
-
-    @classmethod
-    @cache.query()
-    async def with_stops(cls, session: AsyncSession, key: int) -> Route | None:
-        """The route with its stops; None if there is none, or it was deleted."""
-        from wastemgmt.profiles import RouteDetail
-
-        statement = select(cls).where(cls.id == key, cls.deleted_at.is_(None))
-        return (await session.scalars(RouteDetail.apply(statement))).one_or_none()
 
     async def measure(self, session: AsyncSession) -> None:
         """Set the length to that of the path, as the database measures it."""
