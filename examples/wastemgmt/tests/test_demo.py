@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -10,9 +11,10 @@ import pytest
 
 from wastemgmt import migrate
 from wastemgmt.database import make_engine
+from wastemgmt.load.deep import measure
 from wastemgmt.load.drive import Answers, Driver, collections_in
 from wastemgmt.load.figures import figures_of, percentile, table_of
-from wastemgmt.load.plan import COLLECT, KINDS, ROUTE_STATISTICS, Planned, requests
+from wastemgmt.load.plan import BINS, COLLECT, KINDS, ROUTE_STATISTICS, Planned, Turn, requests
 from wastemgmt.load.service import DidNotStart, Service
 from wastemgmt.seed import seed
 
@@ -25,6 +27,42 @@ def test_both_runs_get_the_same_requests_and_writes_among_them() -> None:
     assert [each.due_s for each in plan] == sorted(each.due_s for each in plan)
     assert {each.kind for each in plan} == set(KINDS)
     assert sum(each.kind == COLLECT for each in plan) >= 2
+
+
+def test_first_pages_are_asked_for_more_often_than_others() -> None:
+    """As people do."""
+    turns = [each.turn for each in requests(4000, per_s=8) if each.kind == BINS]
+
+    assert turns.count(Turn.FIRST) > 2 * turns.count(Turn.NEXT) > 2 * turns.count(Turn.LAST) > 0
+
+
+async def test_a_reader_turns_from_the_page_that_was_shown() -> None:
+    """From the first to the second, from that to the third, and not beyond the last."""
+    pages = {None: "1", "1": "2", "2": None}
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.query.decode())
+        page = {"next": pages[request.url.params.get("after")]}
+        return httpx.Response(200, json=page, headers={"x-query-count": "1"})
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="http://service") as client:
+        driver = Driver(client, collections=0)
+        for turn in (Turn.NEXT, Turn.NEXT, Turn.NEXT, Turn.NEXT, Turn.LAST):
+            await driver.open([Planned(BINS, "/api/bins?size=50", None, 0.0, turn)], lambda _: None)
+
+    assert asked == [f"size=50{turned}" for turned in ("", "&after=1", "&after=2", "", "&last=true")]
+
+
+@pytest.mark.perfkit_ignore("Collection", reason="a measurement repeats itself", at="*load/deep.py")
+async def test_the_deepest_page_is_the_same_by_offset_and_by_keyset(city: str) -> None:
+    """Or their times would say nothing."""
+    engine = make_engine(city)
+    found = await measure(engine)
+    await engine.dispose()
+
+    assert found.rows_before > 100_000
+    assert min(found.offset_ms, found.keyset_ms) > 0
 
 
 def test_a_percentile_is_a_value_that_was_seen() -> None:
@@ -87,4 +125,4 @@ def test_a_service_that_does_not_start_says_why(tmp_path: Path) -> None:
 
 
 def _now(planned: Planned) -> Planned:
-    return Planned(planned.kind, planned.path, planned.body, 0.0)
+    return replace(planned, due_s=0.0)

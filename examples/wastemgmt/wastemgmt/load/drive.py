@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from wastemgmt.load.plan import COLLECT, ROUTE_STATISTICS, STATISTICS, Planned
+from wastemgmt.load.plan import BINS, COLLECT, ROUTE_STATISTICS, STATISTICS, Planned, Turn
 
 CLIENTS = 8
 
@@ -36,11 +36,12 @@ class Answers:
 
 
 class Driver:
-    """Sends requests to one service. Owns the count of collections that were acknowledged."""
+    """Sends requests to one service. Owns the count of collections that were acknowledged, and where the reader is."""
 
     def __init__(self, client: httpx.AsyncClient, *, collections: int) -> None:
         self._client = client
         self._known = collections
+        self._next: str | None = None
 
     async def open(self, plan: Sequence[Planned], tell: Callable[[Answers], None]) -> Answers:
         """Each when it is due."""
@@ -72,7 +73,7 @@ class Driver:
         known = self._known
         method = planned.kind.partition(" ")[0]
         try:
-            response = await self._client.request(method, planned.path, json=planned.body)
+            response = await self._client.request(method, self._path(planned), json=planned.body)
         except httpx.HTTPError:
             answers.errors += 1
             return
@@ -84,11 +85,19 @@ class Driver:
         answers.queries += queries
         if planned.kind == COLLECT:
             self._known += 1
+        if planned.kind == BINS:
+            self._next = response.json()["next"]
         if planned.kind in STATISTICS:
             answers.statistics += 1
             answers.remembered += queries == 0
         if planned.kind == ROUTE_STATISTICS and collections_in(response.json()) < known:
             answers.stale += 1
+
+    def _path(self, planned: Planned) -> str:
+        """The path, with the cursor of the page that follows the last one that was shown, as a reader would turn it."""
+        if planned.turn is Turn.LAST:
+            return f"{planned.path}&last=true"
+        return f"{planned.path}&after={self._next}" if planned.turn is Turn.NEXT and self._next else planned.path
 
 
 def collections_in(statistics: dict[str, list[dict[str, int]]]) -> int:

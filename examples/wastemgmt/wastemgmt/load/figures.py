@@ -28,6 +28,8 @@ class Figures:
     stale: int
     requests_per_s: float | None = None
     memory_mb: float | None = None
+    deep_page_ms: float | None = None
+    """A page far in: by OFFSET in the run without perfkit, by keyset() in the other."""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -80,6 +82,8 @@ def _megabytes(value: float | None) -> str:
     return "…" if value is None else f"{value:,.0f} MB"
 
 
+DEEP = "last page of collections: OFFSET, keyset"
+
 Row = tuple[str, str, Callable[[Figures], str], Callable[[Figures], bool] | None]
 
 
@@ -95,6 +99,7 @@ ROWS: list[Row] = [
     ("statistics from the cache", "> 90 %", lambda f: _percent(f.hit_ratio), lambda f: (f.hit_ratio or 0) > 0.9),
     ("spatial query, mean", "< 50 ms", lambda f: _ms(f.spatial_mean_ms), lambda f: (f.spatial_mean_ms or 0) < 50),
     ("requests a second, 8 clients", "", lambda f: _number(f.requests_per_s), None),
+    (DEEP, "", lambda f: _ms(f.deep_page_ms), None),
     ("memory of the service", "< 2 GB", lambda f: _megabytes(f.memory_mb), lambda f: (f.memory_mb or 0) < 2048),
     ("statistics older than a commit", "0", lambda f: str(f.stale), lambda f: f.stale == 0),
     ("errors", "0", lambda f: str(f.errors), lambda f: f.errors == 0),
