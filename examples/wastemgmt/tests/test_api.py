@@ -436,6 +436,15 @@ async def test_health_and_readiness(client):
 
 
 @once
+async def test_who_comes_to_the_root_is_led_to_the_document(client):
+    """And the document does not speak of it."""
+    led = await client.get("/")
+
+    assert (led.status_code, led.headers["location"]) == (307, "/docs")
+    assert "/" not in (await client.get("/openapi.json")).json()["paths"]
+
+
+@once
 async def test_the_document_names_every_problem(client):
     """Each operation has a summary, an id of its own, and its problems as problem+json."""
     document = (await client.get("/openapi.json")).json()

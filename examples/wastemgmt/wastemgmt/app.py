@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
 
 from perfkit.integrations import fastapi as pages
 from perfkit.integrations.asgi import DetectMiddleware
@@ -53,6 +54,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(CountQueries)  # the last one is outermost: what fails is counted, too
     for room in (organizations, users, customers, bins, routes, collections, health):
         app.include_router(room.router)
+    app.add_api_route("/", lambda: RedirectResponse("/docs"), include_in_schema=False)
     _document_problems(app)
     return app
 

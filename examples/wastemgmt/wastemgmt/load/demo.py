@@ -33,6 +33,10 @@ NOTES = (
     "cached gets faster, too: it no longer waits for a processor that computes the same statistics again and again.\n"
     "The last page of collections is read from the database, cached in neither run; {before:,} are before it."
 )
+HINTS = """\
+  curl -i {url}/api/routes/statistics        X-Query-Count is 0 from the second time on
+  curl -i '{url}/api/bins?order=waiting'     the Link header leads to the next page and to the last
+Perfkit-Findings says what an answer loaded one by one: nothing, as it is. Ctrl-C ends the service."""
 REQUESTS, PER_S, BURST = 72, 8.0, 96
 TITLE = "The same {count} requests at {per_s:.0f} a second, then {burst} as fast as they go; writes go on."
 
@@ -183,8 +187,7 @@ def _serve(place: Place, console: Console) -> None:
     log = Path(tempfile.gettempdir()) / f"wastemgmt-demo-{os.getpid()}.log"
     with _service(place, cached=True, log=log, detect=True) as service:
         console.print(f"\nThe service goes on, with the cache: [bold]{service.url}/docs[/]")
-        console.print(f"Try {service.url}/api/routes/statistics twice and look at X-Query-Count.")
-        console.print("Perfkit-Findings says what an answer loaded one by one: nothing, as it is. Ctrl-C ends it.")
+        console.print(HINTS.format(url=service.url), soft_wrap=True, highlight=False)
         try:
             while True:
                 time.sleep(3600)
