@@ -1,7 +1,8 @@
 """Lazy loads: auto-batching where it is installed and off, and where it is on, against SQLAlchemy alone.
 
 The floors: the same code before a hook was put anywhere. A session of a request is part of each call, so that what a
-block and a first batch cost is in it.
+block and a first batch cost is in it. The same with a loader option says what SQLAlchemy takes where all is known
+beforehand: nothing that reads later can be quicker.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from sqlalchemy import Engine, ForeignKey, StaticPool, create_engine, select
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship, selectinload, undefer
 
 from benchmarks.rounds import Contender, measure, show
 from perfkit.loading import autobatch, batch
@@ -81,18 +82,24 @@ def _points(session: Session) -> Any:
     return [session.scalars(select(Bin).where(Bin.id == number)).one() for number in range(1, POINTS + 1)]
 
 
-def _to_one(session: Session) -> Any:
-    statement = select(Bin).where(Bin.id % CHILDREN == 0).order_by(Bin.id)
-    return [each.customer.name for each in session.scalars(statement)]
+BINS = select(Bin).where(Bin.id % CHILDREN == 0).order_by(Bin.id)
+CUSTOMERS = select(Customer).order_by(Customer.id)
 
 
-def _to_many(session: Session) -> Any:
-    return [len(each.bins) for each in session.scalars(select(Customer).order_by(Customer.id))]
+def _to_one(session: Session, *options: Any) -> Any:
+    return [each.customer.name for each in session.scalars(BINS.options(*options))]
 
 
-def _deferred(session: Session) -> Any:
-    statement = select(Bin).where(Bin.id % CHILDREN == 0).order_by(Bin.id)
-    return [each.note for each in session.scalars(statement)]
+def _to_many(session: Session, *options: Any) -> Any:
+    return [len(each.bins) for each in session.scalars(CUSTOMERS.options(*options))]
+
+
+def _deferred(session: Session, *options: Any) -> Any:
+    return [each.note for each in session.scalars(BINS.options(*options))]
+
+
+def _with(read: Callable[..., Any], option: Any) -> Callable[[Session], Any]:
+    return lambda session: read(session, option)
 
 
 def _contenders(engine: Engine) -> list[Contender]:
@@ -123,17 +130,18 @@ def _contenders(engine: Engine) -> list[Contender]:
 
     statements = f"{POINTS} statements"
     loops = {
-        f"{PARENTS} bins and their customers": _to_one,
-        f"{PARENTS} customers and their bins": _to_many,
-        f"{PARENTS} bins and a deferred column": _deferred,
+        f"{PARENTS} bins and their customers": (_to_one, selectinload(Bin.customer)),
+        f"{PARENTS} customers and their bins": (_to_many, selectinload(Customer.bins)),
+        f"{PARENTS} bins and a deferred column": (_deferred, undefer(Bin.note)),
     }
     made = [
         Contender(name=statements, floor=statements, once=without_hooks(_points), calls=1),
         Contender(name=f"{statements}, installed and off", floor=statements, once=idle(_points), calls=1),
     ]
-    for name, read in loops.items():
+    for name, (read, option) in loops.items():
         made += [
             Contender(name=name, floor=name, once=call(read, nullcontext), calls=1),
             Contender(name=f"{name}, autobatch", floor=name, once=call(read, autobatch), calls=1),
+            Contender(name=f"{name}, by an option", floor=name, once=call(_with(read, option), nullcontext), calls=1),
         ]
     return made

@@ -399,7 +399,7 @@ def test_rows_become_entities_when_they_are_asked_for(family):
     replay = private.Replay(family.execute(statement), statement)
 
     assert len(family.identity_map) == 0
-    assert [row[replay.place_of("key")] for row in replay.rows] == [1, 1, 2, 2, 3, 3]
+    assert [key for (key,) in map(replay.taking(["key"]), replay.rows)] == [1, 1, 2, 2, 3, 3]
     assert [each.id for each in replay.entities(replay.rows[2:4], None)] == [3, 4]
     assert replay.entities([], None) == []
     (late,) = replay.entities(replay.rows[5:], None)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from sqlalchemy import Result
-from sqlalchemy.orm import InstanceState, ORMExecuteState, RelationshipProperty, Session
+from sqlalchemy.orm import InstanceState, Mapper, ORMExecuteState, RelationshipProperty, Session
 
 from perfkit.loading.settings import Settings
 from perfkit.sqla import loads, private
@@ -114,13 +114,14 @@ class Ahead:
     def quick(self, session: Session, relation: RelationshipProperty[Any], state: State) -> Any:
         """The value itself, where nothing but rows is needed for it."""
         batch = self._batches.get((relation, private.run_of(state)))
-        if batch is None or not batch.is_quick or batch.replay.is_busy or not batch.belongs(state):
+        if batch is None or not batch.is_quick or batch.replay.is_busy or not batch.is_for(state):
             return _MISSING
-        if not session.in_transaction():
+        if not session.in_transaction() or (session.autoflush and not private.is_clean(session)):
             return _MISSING
-        if (session.autoflush and not private.is_clean(session)) or (batch.is_async and not private.in_greenlet()):
+        if batch.is_async and not private.in_greenlet():
             return _MISSING
-        key = self._key(batch, state)
+        names = self._names.get((relation, state.mapper))
+        key = _value(state, state.dict, names)
         if key is None or (rows := batch.rows.get(key)) is None or (len(rows) > 1 and not relation.uselist):
             return _MISSING
         if batch.by_identity and _is_held(session, relation, key):
@@ -145,8 +146,7 @@ class Ahead:
         if self._notes["asked", mark] < settings.wanted(what):
             return None
         columns = tuple(question.binds.values())
-        names = self._names_of(what, state, columns)
-        key = _value(state, names)
+        key = _value(state, state.dict, self._names_of(what, state.mapper, columns))
         if key is None:
             return None
         before = self._batches.get(mark)
@@ -183,49 +183,51 @@ class Ahead:
         """The keys of siblings that would load the same, and of those that are still rows."""
         session, state, what = question.session, question.state, question.what
         fetched = what if question.by_identity and isinstance(what, RelationshipProperty) else None
+        options, path, session_id = state.load_options, state.load_path, state.session_id
         for each in self.runs.siblings(session, state):
+            have = each.dict
             if (
-                each.session_id == state.session_id
+                each.session_id == session_id
                 and each.key is not None
-                and question.unloaded(each)
-                and (each.load_options is state.load_options or each.load_options == state.load_options)
-                and each.load_path == state.load_path
+                and question.is_unloaded(each, have)
+                and (each.load_options is options or each.load_options == options)
+                and (each.load_path is path or each.load_path == path)
             ):
-                key = self._value_ahead(each, self._names_of(what, each, columns), columns)
+                names = self._names_of(what, each.mapper, columns)
+                key = _value(each, have, names)
+                if key is None and names and not all(name in have for name in names):
+                    key = self._value_ahead(each, columns)
                 if key is not None and not (fetched is not None and _is_held(session, fetched, key)):
                     yield key
         producer = self._produced.get(private.run_of(state) or 0.0)
-        for row in () if producer is None else producer.unread():
-            key = _value_in(row, columns, state)
+        take = None if producer is None else _taking(producer, columns, state)
+        if producer is None or take is None:
+            return
+        for row in producer.unread():
+            key = _complete(take(row))
             if key is not None and not (fetched is not None and _is_held(session, fetched, key)):
                 yield key
 
-    def _value_ahead(self, state: State, names: tuple[str, ...] | None, columns: tuple[Any, ...]) -> loads.Key | None:
-        """The key of `state`, from a row that was read for it if it has not got its columns yet."""
-        if names is None or not names:
-            return _value(state, names)
-        key = _value(state, names)
-        if key is not None or all(name in state.dict for name in names):
-            return key
+    def _value_ahead(self, state: State, columns: tuple[Any, ...]) -> loads.Key | None:
+        """The key of one that has not got its columns yet, from a row that was read for it."""
         for (what, run), batch in self._batches.items():
             if run == private.run_of(state) and isinstance(what, loads.Columns) and what.mapper is state.mapper:
                 rows = batch.rows.get(_identity(state))
-                if rows and (key := _value_in(rows[0], columns, state)) is not None:
+                take = _taking(batch, columns, state)
+                if rows and take is not None and (key := _complete(take(rows[0]))) is not None:
                     return key
         return None
 
     def _key(self, batch: loads.Batch, state: State) -> loads.Key | None:
-        return _value(state, self._names_of(batch.what, state, batch.columns))
+        return _value(state, state.dict, self._names_of(batch.what, state.mapper, batch.columns))
 
-    def _names_of(self, what: loads.What, state: State, columns: tuple[Any, ...]) -> tuple[str, ...] | None:
+    def _names_of(self, what: loads.What, mapper: Mapper[Any], columns: tuple[Any, ...]) -> tuple[str, ...] | None:
         """The attributes that hold the key; none for the identity."""
-        if isinstance(what, loads.Columns):
-            return ()
-        mapper = state.mapper
         try:
             return self._names[what, mapper]
         except KeyError:
-            names = self._names[what, mapper] = loads.key_names(mapper, columns)
+            names = () if isinstance(what, loads.Columns) else loads.key_names(mapper, columns)
+            self._names[what, mapper] = names
             return names
 
     # ---- forgetting
@@ -284,17 +286,15 @@ class Ahead:
         return run is not None and any(first < run < last for first, last in self._left_alone)
 
 
-def _value(state: State, names: tuple[str, ...] | None) -> loads.Key | None:
+def _value(state: State, have: dict[str, Any], names: tuple[str, ...] | None) -> loads.Key | None:
     """The key, if all of it is loaded and none of it is NULL."""
     if names is None:
         return None
     if not names:
         return _identity(state)
-    have = state.dict
     try:
-        key = tuple([have[name] for name in names])
-        return None if None in key or hash(key) is None else key
-    except (KeyError, TypeError):
+        return _complete((have[names[0]],) if len(names) == 1 else tuple([have[name] for name in names]))
+    except KeyError:
         return None
 
 
@@ -303,13 +303,15 @@ def _identity(state: State) -> loads.Key:
     return state.key[1]
 
 
-def _value_in(row: Any, columns: tuple[Any, ...], state: State) -> loads.Key | None:
-    """The same of a row that is no entity yet."""
-    wanted = state.mapper.primary_key if columns and columns[0] is None else columns
+def _taking(batch: loads.Batch, columns: tuple[Any, ...], state: State) -> Callable[[Any], loads.Key] | None:
+    """What takes the same out of a row of `batch` that is no entity yet."""
+    return batch.replay.taking(state.mapper.primary_key if columns and columns[0] is None else columns)
+
+
+def _complete(key: loads.Key) -> loads.Key | None:
     try:
-        key = tuple([row._mapping[column] for column in wanted])  # noqa: SLF001 - its public name
         return None if None in key or hash(key) is None else key
-    except (KeyError, TypeError):
+    except TypeError:
         return None
 
 

@@ -28,7 +28,7 @@ from sqlalchemy.orm import InstanceState, ORMExecuteState, RelationshipProperty,
 from perfkit.loading import ahead
 from perfkit.loading.impossible import refuse_outside_of_a_greenlet
 from perfkit.loading.settings import Settings, Stats, Trigger
-from perfkit.sqla import loads, private
+from perfkit.sqla import loads, private, written
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -151,6 +151,7 @@ def uninstall() -> None:
             event.remove(session, "do_orm_execute", _on_execute)
             ahead.take_away(session)
     private.take_away(_Quick)
+    written.tell_nobody()
 
 
 def _on_begin(session: Session, transaction: Any, connection: Any) -> None:
@@ -239,7 +240,9 @@ class _Quick:
         return lambda original: original if isinstance(original, cls) else cls(relation, original)
 
     def __call__(self, state: InstanceState[Any], passive: Any = private.PASSIVE_OFF, **options: Any) -> Any:
-        if passive == private.PASSIVE_OFF and not options and _current() is not None:
+        settings = _settings.get()
+        is_on = settings is not _OFF if settings is not None else bool(_always)
+        if is_on and passive == private.PASSIVE_OFF and not options:
             found = ahead.quick(self.relation, state)
             if found is not loads.Missing.MISSING:
                 return found

@@ -15,7 +15,7 @@ def refuse_outside_of_a_greenlet(question: loads.Asked, runs: Runs) -> None:
     """Raise what says more than SQLAlchemy's error, where that would come: nothing has been sent yet."""
     if private.in_greenlet() or not loads.dialect_of(question.execution).is_async:
         return
-    others = sum(1 for each in runs.siblings(question.session, question.state) if question.unloaded(each))
+    others = sum(1 for each in runs.siblings(question.session, question.state) if question.is_unloaded(each, each.dict))
     steps = _steps_to(question.state)
     what, cls = question.what, question.state.class_
     if isinstance(what, RelationshipProperty):

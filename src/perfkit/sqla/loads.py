@@ -23,12 +23,13 @@ from __future__ import annotations
 
 import enum
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
-from sqlalchemy import ColumnClause, Connection, Integer, Select, String, tuple_
+from sqlalchemy import ColumnClause, Connection, Integer, Select, String, bindparam, tuple_
 from sqlalchemy.engine.result import ChunkedIteratorResult
 from sqlalchemy.orm import InstanceState, Mapper, ORMExecuteState, RelationshipProperty, Session
 from sqlalchemy.sql import operators
@@ -80,11 +81,12 @@ class Asked:
     def session(self) -> Session:
         return self.execution.session
 
-    def unloaded(self, state: State) -> bool:
-        """Whether `state` would load the same, if it were asked."""
-        if isinstance(self.what, Columns):
-            return state.mapper is self.what.mapper and self.what.names.isdisjoint(state.dict)
-        return self.what.key not in state.dict and state.mapper.isa(self.what.parent)
+    def is_unloaded(self, state: State, have: Mapping[str, Any]) -> bool:
+        """Whether `state`, which has these attributes, would load the same if it were asked."""
+        what = self.what
+        if isinstance(what, Columns):
+            return state.mapper is what.mapper and what.names.isdisjoint(have)
+        return what.key not in have and (state.mapper is what.parent or state.mapper.isa(what.parent))
 
 
 def asked(execution: ORMExecuteState) -> Asked | None:
@@ -166,27 +168,28 @@ class Batch:
     tally: Counters[str] | None = None
     served: set[State] = field(default_factory=set)
     used: set[Key] = field(default_factory=set)
+    is_relation: bool = field(init=False)
+    is_quick: bool = field(init=False)
+    """Whether siblings can be given theirs before there is a statement."""
 
     def belongs(self, state: State) -> bool:
         """Whether `state` came with those for whom the rows were read, and has not been given them yet.
 
         One who asks again has forgotten what it had: expired, or reset. It wants to know what is there now.
         """
+        return private.run_of(state) == self.run and self.is_for(state)
+
+    def is_for(self, state: State) -> bool:
+        """The same of one that came with them."""
         return (
-            private.run_of(state) == self.run
-            and state not in self.served
+            state not in self.served
             and (state.load_options is self.options or state.load_options == self.options)
-            and state.load_path == self.path
+            and (state.load_path is self.path or state.load_path == self.path)
         )
 
-    @property
-    def is_relation(self) -> bool:
-        return isinstance(self.what, RelationshipProperty)
-
-    @property
-    def is_quick(self) -> bool:
-        """Whether siblings can be given theirs before there is a statement."""
-        return self.structure is None and self.replay.is_flat and self.is_relation
+    def __post_init__(self) -> None:
+        self.is_relation = isinstance(self.what, RelationshipProperty)
+        self.is_quick = self.structure is None and self.replay.is_flat and self.is_relation
 
     def answers(self, question: Asked) -> bool:
         """Whether it was made of the same statement, though others who listen may change it each time."""
@@ -203,7 +206,7 @@ class Batch:
         return found
 
     def unread(self) -> Iterator[Any]:
-        """One row for each entity that may still come of it."""
+        """The rows of entities that may still come of it."""
         for rows in self.rows.values():
             yield from rows
 
@@ -231,13 +234,14 @@ def begin(
     wanted = [by_bind[name] for name in question.binds]
     statement: Any = execution.statement
     labelled = [column.label(f"{LABEL}{number}") for number, column in enumerate(wanted)]
-    condition = wanted[0].in_([each[0] for each in keys]) if len(wanted) == 1 else tuple_(*wanted).in_(list(keys))
+    one = wanted[0] if len(wanted) == 1 else None
+    condition = tuple_(*wanted).in_(list(keys)) if one is None else one.in_(_listed(one, [each[0] for each in keys]))
     statement = private.with_where(statement.add_columns(*labelled), [condition, *rest])
     result = execution.invoke_statement(statement=statement)
     if not isinstance(result, ChunkedIteratorResult):
         return None  # somebody who listens, too, has answered
     replay = private.Replay(result, statement)
-    rows = _by_key(replay, [replay.place_of(each.name) for each in labelled], keys)
+    rows = _by_key(replay, replay.taking([each.name for each in labelled]), keys)
     if rows is None:
         if isinstance(question.what, RelationshipProperty):
             _unfit.add(question.what)
@@ -258,6 +262,11 @@ def begin(
     )
 
 
+def _listed(column: Any, values: list[Any]) -> Any:
+    """What a column is compared with: `in_` would look at each value first."""
+    return bindparam(None, values, type_=column.type, expanding=True)
+
+
 def _are_others(listeners: Iterable[Any]) -> bool:
     return any(not str(getattr(each, "__module__", "")).startswith("perfkit.") for each in listeners)
 
@@ -273,6 +282,8 @@ def _distinct(key: Key, others: Iterable[Key], most: int) -> dict[Key, None]:
 
 def _differ(keys: Iterable[Key]) -> bool:
     """Whether no two of them can be equal for a database that looks at texts with less care than Python."""
+    if not any(issubclass(kind, str) for kind in set(map(type, chain.from_iterable(keys)))):
+        return True
     texts = [each for each in keys if any(isinstance(part, str) for part in each)]
     return len({tuple(map(_folded, each)) for each in texts}) == len(texts)
 
@@ -313,13 +324,15 @@ def _compare_alike(one: Any, other: Any) -> bool:
     return any(isinstance(one, kind) and isinstance(other, kind) for kind in (type(one), type(other), Integer, String))
 
 
-def _by_key(replay: private.Replay, places: Sequence[int], keys: Iterable[Key]) -> dict[Key, list[Any]] | None:
+def _by_key(
+    replay: private.Replay, key_of: Callable[[Any], Key] | None, keys: Iterable[Key]
+) -> dict[Key, list[Any]] | None:
     """The rows of each key; None if there is one that nobody has asked for by Python's measure."""
     rows: dict[Key, list[Any]] = {key: [] for key in keys}
-    for row in replay.rows:
-        found = rows.get(tuple(row[place] for place in places))
-        if found is None:
-            return None
-        found.append(row)
+    try:
+        for row in replay.rows:
+            rows[key_of(row)].append(row)  # type: ignore[misc]
+    except KeyError:
+        return None
     replay.rows = []
     return rows

@@ -630,8 +630,10 @@ def new_run() -> int | None:
 
 def is_clean(session: Session) -> bool:
     """Whether there is nothing to flush."""
-    ask: Any = getattr(session, "_is_clean", None)
-    return bool(ask()) if ask is not None else not (session.dirty or session.new or session.deleted)
+    try:
+        return session._is_clean()  # noqa: SLF001
+    except AttributeError:
+        return not (session.dirty or session.new or session.deleted)
 
 
 def newest_first(session: Session) -> Iterable[InstanceState[Any]]:
@@ -690,7 +692,7 @@ class Replay:
     and for a refresh, each goes through one of its own, as it would for a statement of its own.
     """
 
-    __slots__ = ("_chunks", "_cursor", "_run", "_statement", "is_busy", "is_flat", "rows")
+    __slots__ = ("_chunks", "_cursor", "_given", "_run", "_statement", "is_busy", "is_flat", "rows", "run")
 
     def __init__(self, result: ChunkedIteratorResult[Any], statement: Executable) -> None:
         cursor: Any = result.raw
@@ -700,8 +702,14 @@ class Replay:
         self._cursor: Any = cursor
         context: Any = result.context
         self._run = context.runid
+        self.run = float(self._run) + 0.5
+        """The run of entities that come of it; see `run_of`."""
         self._chunks: Any = result.chunks(1)
-        self.rows: list[Any] = list(cursor.fetchall())
+        read_all: Any = getattr(cursor, "_raw_all_tuples", cursor.fetchall)
+        self.rows: list[Any] = list(read_all())
+        given: list[list[Any]] = [[]]  # a list, so that the cursor need not know who reads it
+        cursor.fetchmany = lambda size=None: given[0]  # type: ignore[method-assign]
+        self._given = given
         self.is_flat = not _compiled_state(cursor).eager_joins
         self.is_busy = False
 
@@ -711,44 +719,49 @@ class Replay:
         connection: Connection = self._cursor.connection
         return connection
 
-    @property
-    def run(self) -> float:
-        """The run of entities that come of it; see `run_of`."""
-        return float(self._run) + 0.5
+    def taking(self, columns: Sequence[Any]) -> Callable[[Any], tuple[Any, ...]] | None:
+        """What takes the values of these columns, or labels, out of a row; None if it has not got all of them."""
+        make: Any = getattr(self._cursor, "_tuple_getter", self._by_mapping)
+        try:
+            found: Callable[[Any], tuple[Any, ...]] = make(columns)
+        except (KeyError, InvalidRequestError):
+            return None
+        return found
 
-    def place_of(self, label: str) -> int:
-        """Where in each row the column stands that was selected under `label`."""
-        return list(self._cursor.keys()).index(label)
+    def _by_mapping(self, columns: Sequence[Any]) -> Callable[[Any], tuple[Any, ...]]:
+        keys = list(self._cursor.keys())
+        places = [keys.index(each if isinstance(each, str) else each.key) for each in columns]
+        return lambda row: tuple(row[place] for place in places)
 
     def entities(self, rows: list[Any], execution: ORMExecuteState | None) -> list[Any]:
         """What `rows` are in the session now, as `execution` would have made them of it; each once."""
-        self.is_busy = True
+        if not rows:
+            return []
         last: Any = self._run
+        self.is_busy = True
         try:
+            self._given[0] = rows
             if execution is None and self.is_flat:
-                made = self._next(self._chunks, rows)
+                chunk = next(self._chunks)
             else:
                 assert execution is not None
                 result = self._prepare(execution)
                 last = result.context.runid
                 chunks: Any = result.chunks(1)
-                made = self._next(chunks, rows)
+                chunk = next(chunks)
                 chunks.close()
         finally:
             self.is_busy = False
-        found = list({id(entity): entity for entity in made}.values())
-        for entity in found:
+            self._given[0] = []
+        made = [row[0] for row in chunk] if isinstance(chunk[0], tuple) else list(chunk)
+        chunk.clear()  # the generator holds it, and with it the entities
+        if len(made) > 1:
+            made = list(dict(zip(map(id, made), made, strict=True)).values())
+        run: Any = self.run
+        for entity in made:
             # with the number of its context, the next row of the same entity would be one more of the same load
             if entity is not None and (state := instance_state(entity)).runid == last:
-                state.runid = self.run  # type: ignore[assignment]
-        return found
-
-    def _next(self, chunks: Any, rows: list[Any]) -> list[Any]:
-        self._cursor.fetchmany = lambda size=None: rows
-        chunk = next(chunks) if rows else []
-        made = [row[0] if isinstance(row, tuple) else row for row in chunk]
-        if chunk:
-            chunk.clear()  # the generator holds it, and with it the entities
+                state.runid = run
         return made
 
     def _prepare(self, execution: ORMExecuteState) -> Any:
