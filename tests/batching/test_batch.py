@@ -346,15 +346,6 @@ def test_a_function_is_a_block(engine, sent):
     assert len(sent) == 2
 
 
-def test_a_generator_is_refused():
-    """It would be left and entered again in other contexts."""
-    with pytest.raises(TypeError, match="inside of it"):
-
-        @autobatch()
-        def parts():
-            yield 1
-
-
 def test_always_is_everywhere_until_it_is_stopped(engine, sent):
     """Also in other threads."""
     everywhere = autobatch.always()

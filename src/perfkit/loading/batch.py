@@ -12,20 +12,19 @@ a statement being built. Sessions are found when a block begins, and when they b
 
 from __future__ import annotations
 
-import inspect
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar, Token
+from collections.abc import Callable
+from contextvars import ContextVar
 from functools import wraps
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, cast
+from typing import Any, Never, ParamSpec, Self, TypeVar, cast
 
 import sqlalchemy
 from sqlalchemy import Result, event
 from sqlalchemy.orm import InstanceState, ORMExecuteState, RelationshipProperty, Session
 
 from perfkit.loading import ahead
+from perfkit.loading.decorating import is_awaited, refuse_unfit, refuse_without_brackets
 from perfkit.loading.impossible import refuse_outside_of_a_greenlet
 from perfkit.loading.settings import Settings, Stats, Trigger
 from perfkit.sqla import loads, private, written
@@ -35,8 +34,14 @@ R = TypeVar("R")
 
 OPTION = "perfkit_autobatch"  # of a statement, to say False
 
+_ELSEWHERE = (
+    "A block of autobatch() was left in another context than it was entered in, and has batched nothing in this one. "
+    "Open it where the statements run: in the function itself, not in a dependency or a fixture that a thread runs."
+)
+
 _OFF = Settings()
 _settings: ContextVar[Settings | None] = ContextVar("perfkit_autobatch", default=None)
+_entered: ContextVar[tuple[tuple[object, Settings | None], ...]] = ContextVar("perfkit_autobatch_entered", default=())
 _told: set[str] = set()
 _always: list[Settings] = []  # the last one counts, where no block says otherwise
 
@@ -56,13 +61,15 @@ class autobatch:  # noqa: N801 - it is used like a function
     Beginning a block costs a look at each live session; outside of blocks, a transaction costs one call.
     """
 
-    def __init__(self, *, trigger: Trigger = "adaptive", max_batch: int = 2000) -> None:
+    def __init__(self, *given: Never, trigger: Trigger = "adaptive", max_batch: int = 2000) -> None:
+        refuse_without_brackets("autobatch", given)
         self._own = Settings(trigger=trigger, max_batch=max_batch)
-        self._tokens: list[Token[Settings | None]] = []
 
     @classmethod
-    def always(cls, *, trigger: Trigger = "adaptive", max_batch: int = 2000) -> Self:
+    def always(cls, *given: Never, trigger: Trigger = "adaptive", max_batch: int = 2000) -> Self:
         """Batch wherever no block says otherwise."""
+        if given:
+            raise TypeError("autobatch.always() is for the process, and decorates nothing: write `@autobatch()`")
         everywhere = cls(trigger=trigger, max_batch=max_batch)
         if install():
             _always.append(everywhere._own)
@@ -73,15 +80,13 @@ class autobatch:  # noqa: N801 - it is used like a function
         if self._own in _always:
             _always.remove(self._own)
 
-    @staticmethod
-    @contextmanager
-    def off() -> Iterator[None]:
-        """Leave the lazy loads of a block as they are."""
-        token = _settings.set(_OFF)
-        try:
-            yield
-        finally:
-            _settings.reset(token)
+    @classmethod
+    def off(cls, *given: Never) -> Self:
+        """Leave the lazy loads of a block, or of a function, as they are."""
+        refuse_without_brackets("autobatch.off", given)
+        nothing = cls()
+        nothing._own = _OFF
+        return nothing
 
     @property
     def stats(self) -> Stats:
@@ -89,42 +94,48 @@ class autobatch:  # noqa: N801 - it is used like a function
         return self._own.stats()
 
     def __enter__(self) -> Self:
-        self._tokens.append(_settings.set(self._own if install() else None))
+        before = _entered.get()
+        _entered.set((*before, (self, _settings.get())))
+        _settings.set(self._effective())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        _settings.reset(self._tokens.pop())
+        entered = _entered.get()
+        place = next((place for place in reversed(range(len(entered))) if entered[place][0] is self), None)
+        if place is None:
+            warnings.warn(_ELSEWHERE, RuntimeWarning, stacklevel=2)
+            return
+        before, inner = entered[place][1], entered[place + 1 :]
+        if inner:  # one that was entered later goes on, and leaves to what was before this one
+            inner = ((inner[0][0], before), *inner[1:])
+        else:
+            _settings.set(before)
+        _entered.set((*entered[:place], *inner))
+
+    def _effective(self) -> Settings | None:
+        return self._own if self._own is _OFF or install() else None
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """`function`, each call of which is such a block."""
-        if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
-            raise TypeError(f"{function.__qualname__} is a generator: write `with autobatch():` inside of it")
-        if inspect.iscoroutinefunction(function):
+        refuse_unfit("autobatch()", "with autobatch():", function)
+        if is_awaited(function):
+            waiting = cast(Callable[..., Any], function)
 
             @wraps(function)
             async def awaited(*args: P.args, **kwargs: P.kwargs) -> Any:
-                with _switched_to(self._own):
-                    return await function(*args, **kwargs)
+                with self:
+                    return await waiting(*args, **kwargs)
 
             return cast(Callable[P, R], awaited)
 
         @wraps(function)
         def called(*args: P.args, **kwargs: P.kwargs) -> R:
-            with _switched_to(self._own):
+            with self:
                 return function(*args, **kwargs)
 
         return called
-
-
-@contextmanager
-def _switched_to(settings: Settings) -> Iterator[None]:
-    token = _settings.set(settings if install() else None)
-    try:
-        yield
-    finally:
-        _settings.reset(token)
 
 
 def install() -> bool:

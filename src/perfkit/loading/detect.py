@@ -6,16 +6,18 @@ Nothing has to be installed: the listeners are put on when the first window open
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, Never, ParamSpec, TypeVar, cast
 
 from perfkit.errors import NPlusOneFound
+from perfkit.loading.decorating import is_awaited, refuse_unfit, refuse_without_brackets
 from perfkit.loading.eager import eager_findings
 from perfkit.loading.findings import Finding
+from perfkit.loading.impossible import answered_or_refused
 from perfkit.loading.lazy import lazy_findings
 from perfkit.loading.loops import loop_findings
 from perfkit.trace import window as trace
@@ -23,6 +25,8 @@ from perfkit.trace.records import Trace
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_entered: ContextVar[tuple[Window, ...]] = ContextVar("perfkit_detect_entered", default=())
 
 Report = Callable[[Sequence[Finding]], None]
 
@@ -32,7 +36,7 @@ class Window:
 
     def __init__(self, min_parents: int) -> None:
         self._min_parents = min_parents
-        self._window = trace.Window()
+        self._window = trace.Window(before_load=answered_or_refused)
         self._known: list[Finding] | None = None
         self._is_open = True
 
@@ -84,7 +88,10 @@ class detect:  # noqa: N801 - used as a function is
     objects on something is an N+1. `report` gets the findings of each window that has some, when it closes.
     """
 
-    def __init__(self, *, min_parents: int = 2, report: Report | None = None) -> None:
+    def __init__(self, *given: Never, min_parents: int = 2, report: Report | None = None) -> None:
+        refuse_without_brackets("detect", given)
+        if not isinstance(min_parents, int):
+            raise TypeError(f"min_parents={min_parents!r}: must be a whole number")
         if min_parents < 2:
             raise ValueError(f"min_parents={min_parents}: one object alone is never an N+1, so 2 is the least")
         if report is not None and not callable(report):
@@ -96,12 +103,17 @@ class detect:  # noqa: N801 - used as a function is
         window = Window(self._min_parents)
         window._open()  # noqa: SLF001 - its own
         self._open.append(window)
+        _entered.set((*_entered.get(), window))
         return window
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        window = self._open.pop()
+        # one object may be entered by several tasks or threads: each leaves the window that it has entered itself
+        own = [each for each in _entered.get() if each in self._open]
+        window = own[-1] if own else self._open[-1]
+        self._open.remove(window)
+        _entered.set(tuple(each for each in _entered.get() if each is not window))
         window._close()  # noqa: SLF001 - its own
         if self._report is not None and (findings := window.findings):
             with suppress(*(() if error is None else (NPlusOneFound,))):  # the block has an error of its own
@@ -113,25 +125,20 @@ class detect:  # noqa: N801 - used as a function is
         Raises:
             TypeError: it is a class or a generator function, whose body does not run when it is called.
         """
-        if isinstance(function, type) or inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            what = "a class" if isinstance(function, type) else "a generator, whose body runs after the call"
-            name = getattr(function, "__qualname__", repr(function))
-            raise TypeError(
-                f"detect() on {name}: this is {what}; write `with detect() as window:` where statements run"
-            )
-        if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
+        refuse_unfit("detect()", "with detect() as window:", function)
+        if is_awaited(function):
             waiting = cast(Callable[..., Any], function)
 
             @functools.wraps(function)
             async def watched_async(*args: P.args, **kwargs: P.kwargs) -> Any:
-                with detect(min_parents=self._min_parents, report=self._report):
+                with self:
                     return await waiting(*args, **kwargs)
 
             return cast(Callable[P, R], watched_async)
 
         @functools.wraps(function)
         def watched(*args: P.args, **kwargs: P.kwargs) -> R:
-            with detect(min_parents=self._min_parents, report=self._report):
+            with self:
                 return function(*args, **kwargs)
 
         return watched

@@ -4,17 +4,44 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy.orm import RelationshipProperty
+from sqlalchemy import Result
+from sqlalchemy.exc import MissingGreenlet, StatementError
+from sqlalchemy.orm import ORMExecuteState, RelationshipProperty
 
 from perfkit.errors import CannotLoadLazily
 from perfkit.sqla import loads, private
 from perfkit.sqla.siblings import Runs
 
 
+def answered_or_refused(execution: ORMExecuteState) -> Result[Any] | None:
+    """None where a lazy load can be sent; else what another listener answers it with, or the error that says more."""
+    if private.in_greenlet() or not loads.dialect_of(execution).is_async:
+        return None
+    question = loads.asked(execution, beside_others=True)
+    if question is None:
+        return None
+    listeners = private.listeners_left(execution)
+    if not loads.are_others(listeners):
+        for each in listeners:
+            each(execution)  # ours, who note it, and one of whom may say it first
+        raise _cannot(question, Runs())
+    try:
+        return execution.invoke_statement()
+    except CannotLoadLazily:
+        raise
+    except (MissingGreenlet, StatementError) as error:
+        if not isinstance(error, MissingGreenlet) and not isinstance(error.orig, MissingGreenlet):
+            raise
+        raise _cannot(question, Runs()) from error
+
+
 def refuse_outside_of_a_greenlet(question: loads.Asked, runs: Runs) -> None:
     """Raise what says more than SQLAlchemy's error, where that would come: nothing has been sent yet."""
-    if private.in_greenlet() or not loads.dialect_of(question.execution).is_async:
-        return
+    if not private.in_greenlet() and loads.dialect_of(question.execution).is_async:
+        raise _cannot(question, runs)
+
+
+def _cannot(question: loads.Asked, runs: Runs) -> CannotLoadLazily:
     others = sum(1 for each in runs.siblings(question.session, question.state) if question.is_unloaded(each, each.dict))
     steps = _steps_to(question.state)
     what, cls = question.what, question.state.class_
@@ -33,7 +60,7 @@ def refuse_outside_of_a_greenlet(question: loads.Asked, runs: Runs) -> None:
     if names and question.state.expired:
         fix = f"await session.refresh({_small(cls)})"
         instead = "or keep what was loaded: `async_sessionmaker(…, expire_on_commit=False)`"
-    raise CannotLoadLazily(path=path, siblings=others, fix=fix, instead=instead)
+    return CannotLoadLazily(path=path, siblings=others, fix=fix, instead=instead)
 
 
 def _options(steps: list[tuple[str, str]], undeferred: list[str]) -> str:

@@ -43,6 +43,8 @@ class Settings:
     def __post_init__(self) -> None:
         if self.trigger not in TRIGGERS:
             raise ValueError(f"trigger={self.trigger!r}: one of {', '.join(TRIGGERS)}")
+        if not isinstance(self.max_batch, int):
+            raise TypeError(f"max_batch={self.max_batch!r}: must be a whole number")
         if self.max_batch < 2:
             raise ValueError(f"max_batch={self.max_batch!r}: a batch is for two objects at least")
 

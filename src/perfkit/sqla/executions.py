@@ -17,7 +17,7 @@ from enum import Enum
 from time import perf_counter
 from typing import Any
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, Result, event
 from sqlalchemy.orm import Mapper, ORMExecuteState, Session
 
 from perfkit.sqla.origin import Stack, stack_here
@@ -31,6 +31,7 @@ MAX_KEPT = 5_000  # rows of one statement with joined eager loads; more tell not
 IN_ORM, IN_CORE = 1, 5  # frames of SQLAlchemy from its event to what the application called, at the least
 
 Take = Callable[["Execution"], None]
+BeforeLoad = Callable[[ORMExecuteState], Result[Any] | None]
 
 
 class Did(Enum):
@@ -100,16 +101,20 @@ _ELSEWHERE = (
 )
 
 _takers: ContextVar[tuple[Take, ...]] = ContextVar("perfkit_executions", default=())
+_before_load: ContextVar[BeforeLoad | None] = ContextVar("perfkit_before_load", default=None)
 _users: set[object] = set()
 
 
 @contextmanager
-def noting(take: Take) -> Iterator[None]:
+def noting(take: Take, before_load: BeforeLoad | None = None) -> Iterator[None]:
     """Hand `take` the executions of this context, of tasks that it starts, and of none of its other threads.
 
-    Several may end in any order: each takes away what is its own.
+    Several may end in any order: each takes away what is its own. `before_load` is asked before each lazy load, of a
+    relationship or of columns, and may answer it or raise; the last one that somebody gave stays for the context.
     """
     _takers.set((*_takers.get(), take))
+    if before_load is not None:
+        _before_load.set(before_load)
     try:
         yield
     finally:
@@ -162,13 +167,13 @@ def open_door() -> Callable[[], None]:
     return close
 
 
-def _on_orm(orm: ORMExecuteState) -> None:
+def _on_orm(orm: ORMExecuteState) -> Result[Any] | None:
     if not _takers.get():
-        return
+        return None
     if not orm.is_select:
         if orm.is_insert or orm.is_update or orm.is_delete:
             _note_write(orm)
-        return
+        return None
     options = orm.execution_options
     lazy, refreshed, by_user, names, path = loading_of(orm)
     parent = options.get(OPTION)
@@ -197,6 +202,9 @@ def _on_orm(orm: ORMExecuteState) -> None:
     elif did is _EAGER:
         noted.path = path
     orm.update_execution_options(**{OPTION: noted})
+    if (did is _LAZY or did is _COLUMNS) and (before_load := _before_load.get()) is not None:
+        return before_load(orm)
+    return None
 
 
 def _note_write(orm: ORMExecuteState) -> None:

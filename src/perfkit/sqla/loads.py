@@ -89,8 +89,13 @@ class Asked:
         return what.key not in have and (state.mapper is what.parent or state.mapper.isa(what.parent))
 
 
-def asked(execution: ORMExecuteState) -> Asked | None:
-    """The lazy load that `execution` is; None if it is something else, or one to leave alone."""
+def asked(execution: ORMExecuteState, *, beside_others: bool = False) -> Asked | None:
+    """The lazy load that `execution` is; None if it is something else, or one to leave alone.
+
+    Where others who listen are still to be told of it, it is left alone but `beside_others`.
+    """
+    if not beside_others and are_others(private.listeners_left(execution)):
+        return None
     state = execution.lazy_loaded_from
     if state is None:
         return _asked_for_columns(execution) if execution.is_column_load else None
@@ -121,7 +126,6 @@ def _is_plain(execution: ORMExecuteState, state: State) -> bool:
         and "sa_top_level_orm_context" not in execution.execution_options
         and state.key is not None
         and state.identity_token is None
-        and not _are_others(private.listeners_left(execution))
     )
 
 
@@ -258,7 +262,7 @@ def begin(
         replay=replay,
         rows=rows,
         is_async=dialect.is_async,
-        structure=private.structure_of(execution.statement) if _are_others(listeners) else None,
+        structure=private.structure_of(execution.statement) if are_others(listeners) else None,
     )
 
 
@@ -267,7 +271,8 @@ def _listed(column: Any, values: list[Any]) -> Any:
     return bindparam(None, values, type_=column.type, expanding=True)
 
 
-def _are_others(listeners: Iterable[Any]) -> bool:
+def are_others(listeners: Iterable[Any]) -> bool:
+    """Whether one of them is not perfkit's own."""
     return any(not str(getattr(each, "__module__", "")).startswith("perfkit.") for each in listeners)
 
 

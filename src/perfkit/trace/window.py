@@ -12,7 +12,7 @@ from functools import cache
 
 import sqlalchemy
 
-from perfkit.sqla.executions import Execution, noting, open_door
+from perfkit.sqla.executions import BeforeLoad, Execution, noting, open_door
 from perfkit.sqla.private import run_number, unseen
 from perfkit.sqla.reading import forget_reads, reads, untrack
 from perfkit.trace.recorder import trace_of
@@ -30,9 +30,10 @@ _FULL = (
 
 
 class Window:
-    """The executions of one context, from `open` to `close`."""
+    """The executions of one context, from `open` to `close`. `before_load` is for `sqla.executions.noting`."""
 
-    def __init__(self) -> None:
+    def __init__(self, before_load: BeforeLoad | None = None) -> None:
+        self._before_load = before_load
         self._executions: list[Execution] = []
         self._exits = ExitStack()
         self._reads: frozenset[tuple[str, int | None]] | None = None
@@ -47,7 +48,7 @@ class Window:
         self._since = run_number()
         _open.add(self)
         self._exits.callback(open_door())
-        self._exits.enter_context(noting(self._take))
+        self._exits.enter_context(noting(self._take, self._before_load))
 
     def close(self) -> None:
         """End; what has been seen stays, and tasks that go on add nothing to it."""
