@@ -159,3 +159,32 @@ async def different_statements_gathered(session, fix):
             return await own.scalar(select(func.count()).select_from(model))
 
     return await asyncio.gather(*(count(model) for model in (Bin, Customer, Node)))
+
+
+@quiet
+async def two_gathered_by_hand(session, fix):
+    async def fetch(number):
+        async with AsyncSession(session.bind) as own:
+            return (await own.get(Customer, number)).id
+
+    return await asyncio.gather(fetch(IDS[0]), fetch(IDS[1]))
+
+
+@finds(Kind.LOOPED_FETCH, "Customer", Paste.STATEMENT)
+async def two_awaited_in_sessions_of_their_own(session, fix):
+    async def fetch(number):
+        async with AsyncSession(session.bind) as own:
+            return (await own.get(Customer, number)).id
+
+    return IDS[:2], [await fetch(number) for number in IDS[:2]]
+
+
+@finds(Kind.LOOPED_FETCH, "Customer", Paste.STATEMENT)
+async def a_group_of_tasks(session, fix):
+    async def fetch(number):
+        async with AsyncSession(session.bind) as own:
+            return (await own.get(Customer, number)).id
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(fetch(number)) for number in IDS]
+    return IDS, [task.result() for task in tasks]

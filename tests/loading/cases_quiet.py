@@ -559,3 +559,25 @@ def raw_cursors(session, fix):
     for number in IDS:
         cursor.execute("SELECT name FROM bins WHERE id = ?", (number,))
         cursor.fetchall()
+
+
+@quiet
+def collections_that_are_assigned(session, fix):
+    """What was there is compared, and would be loaded for each if it were not there."""
+    route = session.get(Route, 1)
+    for one in session.scalars(select(Bin).options(selectinload(Bin.routes))).all():
+        one.routes = [route]
+    session.rollback()
+
+
+@quiet
+def a_parent_that_is_assigned_and_one_that_is_deleted(session, fix):
+    """As of a foreign key; an attribute that is deleted was asked for, too."""
+    other = session.get(Customer, 1)
+    for one in session.scalars(select(Bin).options(joinedload(Bin.customer))).all():
+        one.customer = other
+    session.rollback()
+    for customer in session.scalars(select(Customer).options(selectinload(Customer.profile))).all():
+        if "profile" in inspect(customer).dict and inspect(customer).dict["profile"] is not None:
+            del customer.profile
+    session.rollback()

@@ -262,7 +262,7 @@ def test_a_finding_tells_both_lines_and_the_code_that_ends_it(engine):
 
     (finding,) = window.findings
     assert finding.kind is Kind.LAZY_LOAD
-    assert finding.key == "lazy_load:Customer.bins@names"
+    assert finding.key == "lazy_load:Customer.bins@tests.loading.test_windows:names"
     assert isinstance(finding.origin, Origin)
     text = str(finding)
     assert "Customer.bins – 2 statements for 2 parents" in text

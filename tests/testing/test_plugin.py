@@ -439,7 +439,7 @@ def test_only_new_findings_fail(project, pytester):
     first.stdout.fnmatch_lines(["known.json written: 1 new, 0 gone"])
     second.assert_outcomes(passed=1, failed=1)
     second.stdout.fnmatch_lines(["1 finding new, 1 known"])
-    assert json.loads(Path(pytester.path, "known.json").read_text())["known"] == ["lazy_load:Bin.customer@label"]
+    assert json.loads(Path(pytester.path, "known.json").read_text())["known"] == ["lazy_load:Bin.customer@app:label"]
 
 
 def test_what_is_not_found_any_more_is_told(project):
@@ -449,7 +449,9 @@ def test_what_is_not_found_any_more_is_told(project):
 
     whole, part = project(SLOW, *options), project(SLOW, *options, "test_it.py")
 
-    whole.stdout.fnmatch_lines(["known in known.json and not found any more:", "    lazy_load:Bin.customer@test_other"])
+    whole.stdout.fnmatch_lines(
+        ["known in known.json and not found any more:", "    lazy_load:Bin.customer@test_it:test_other"]
+    )
     assert "not found any more" not in body_of(part)
 
 
@@ -518,7 +520,7 @@ def test_findings_go_into_a_sarif_file(project, pytester):
 
 def test_workers_of_xdist_add_up(project, pytester):
     """Each judges its own tests; the end, a baseline and SARIF have what all of them found."""
-    Baseline(["lazy_load:Bin.customer@label", "lazy_load:Bin.note@gone"]).write("known.json", keep_unseen=True)
+    Baseline(["lazy_load:Bin.customer@app:label", "lazy_load:Bin.note@gone"]).write("known.json", keep_unseen=True)
     project("", "--collect-only")
     pytester.makepyfile(test_a=HEAD + SLOW, test_b=HEAD + OTHER)
 

@@ -4,8 +4,8 @@
       "about": "…",
       "version": 1,
       "known": [
-        "lazy_load:Bin.customer@list_bins",
-        "repeated:users@audit"
+        "lazy_load:Bin.customer@app.bins:list_bins",
+        "repeated:users@app.audit:log"
       ]
     }
 

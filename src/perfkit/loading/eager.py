@@ -1,7 +1,8 @@
 """Verdicts on eager loads: those that nobody read, and joined collections that multiply each other's rows.
 
-An eager load is for nothing if it found something for several objects, and no attribute on its path was read in the
-window, of any of them, by whatever way: template, serializer, pickle. What loaded nothing, or for one object, is none.
+An eager load is for nothing if it found something for several objects, and no attribute on its path was used in the
+window, of any of them, by whatever way: template, serializer, pickle, or by assigning to it, which compares with what
+was there. What loaded nothing, or for one object, is none.
 A query that fills a relationship from a join of its own (`contains_eager`) joins anyway, and is left alone.
 """
 

@@ -46,8 +46,12 @@ class Finding:
 
     @property
     def key(self) -> str:
-        """Kind, path and function: the same whatever is written above it in its file."""
-        return f"{self.kind}:{self.path}@{self.site.function if self.site else ''}"
+        """What a baseline calls it: kind, path, module and function, `lazy_load:Bin.customer@app.bins:list_bins`.
+
+        The same whatever is written above it in its file, and wherever the file lies.
+        """
+        place = "" if self.site is None else ":".join(filter(None, (self.site.module, self.site.function)))
+        return f"{self.kind}:{self.path}@{place}"
 
     def __str__(self) -> str:
         lines = [f"{_TITLES[self.kind]}: {self.path} – {self.statements} statements for {self._whom}"]

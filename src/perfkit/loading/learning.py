@@ -6,13 +6,9 @@ time, from counts, and the options for it are kept.
 
 from __future__ import annotations
 
-import re
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2s
-from pathlib import Path as FilePath
-from types import CodeType
 from typing import Any, Literal
 
 from sqlalchemy import inspect
@@ -22,7 +18,7 @@ from perfkit.loading.evidence import MAX_DEPTH, MAX_SEEN, Path, Place, Rules, Se
 from perfkit.loading.levels import How, Level
 from perfkit.loading.levels import Path as Step
 from perfkit.loading.options import EAGER, RELATIONSHIPS, Chosen, chosen_of, options_of
-from perfkit.sqla.origin import Stack, is_application, name_of
+from perfkit.sqla.origin import Stack, is_application, module_of, name_of
 
 Mode = Literal["suggest", "if_empty", "on"]
 
@@ -129,22 +125,7 @@ def place_of(entity: type, stack: Stack) -> Place | None:
     code = stack.frames[stack.application][0]
     outer = [name_of(each) for each, _ in stack.frames[stack.application + 1 :] if is_application(each)]
     callers = blake2s("\n".join(outer[:OUTER]).encode(), digest_size=4).hexdigest()
-    return Place(f"{entity.__module__}:{entity.__qualname__}", f"{_module(code)}:{name_of(code)}", callers)
-
-
-def _module(code: CodeType) -> str:
-    """The module that a file was imported as; its name, if it was run."""
-    found = _modules.get(code.co_filename)
-    if found is None:
-        for name, module in list(sys.modules.items()):
-            file = getattr(module, "__dict__", {}).get("__file__")  # a lazy module must not begin to load
-            if isinstance(file, str):
-                _modules.setdefault(file, name)
-        found = _modules.setdefault(code.co_filename, re.sub(r"\W", "_", FilePath(code.co_filename).stem) or "_")
-    return found
-
-
-_modules: dict[str, str] = {}
+    return Place(f"{entity.__module__}:{entity.__qualname__}", f"{module_of(code)}:{name_of(code)}", callers)
 
 
 def _can_be_eager(mapper: Mapper[Any], path: Path, others: Sequence[Path], chosen: Chosen) -> bool:

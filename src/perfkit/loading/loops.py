@@ -4,7 +4,8 @@ Executions are compared that have one structure and come from one place: the sam
 application, with the frames of a recursion counted once. The same helper called from two lines is two places. What
 varies decides: only values that a column equals make a loop that one statement could replace. Pages, ranges and chunks
 of a list are loops that are meant; so are walks, in which every step asks for what the step before has found. What
-several requests ask is compared within each of them.
+several requests ask is compared within each of them. Of tasks, who has started them is not seen: those that one request
+gathers are a loop from three on.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from perfkit.loading.lists import for_a_list
 from perfkit.loading.shapes import entity_of, given, is_by_key, is_read, sample_of, shape_of, table_of, text_of, wasted
 from perfkit.sqla.binds import Given
 from perfkit.sqla.executions import Did
-from perfkit.sqla.stacks import takes_one, waits_between
+from perfkit.sqla.stacks import is_of_a_task, takes_one, waits_between
 from perfkit.sqla.wording import Role, is_aggregate
 from perfkit.trace.records import Query, Trace
 
 MIN_DUPLICATES = 3
+MIN_TASKS = 3  # `gather(load(1), load(2))` is written by hand, and no loop; what gathers more is taken for one
 CHUNK = 20  # a list of so many values is no longer one parent's
 
 Values = tuple[tuple[str, Given], ...]
@@ -76,7 +78,17 @@ def _is_loop(
         at_once[id(query.stack)].add(tuple(_hashable(each.get(name)) for name in varying))
     if max(map(len, at_once.values())) < min_parents:
         return False  # a recursion that asks once at each depth
+    if len(queries) < MIN_TASKS and _are_of_tasks(queries):
+        return False
     return not _is_walk(queries, [_only(each, varying) for each in values])
+
+
+def _are_of_tasks(queries: Sequence[Query]) -> bool:
+    """Whether each ran in a task and a session of its own, and nobody knows whether one line has started them."""
+    sessions = {query.session for query in queries}
+    return len(sessions) == len(queries) and all(
+        query.stack is not None and is_of_a_task(query.stack) for query in queries
+    )
 
 
 def _only(each: dict[str, Given], names: Sequence[str]) -> list[Given]:

@@ -41,11 +41,12 @@ _APPLICATION, _LIBRARY, _SKIPPED, _OF_SQLALCHEMY, _FLUSH, _END, _ASK = range(7)
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """A place in the application's code."""
+    """A place in the application's code. `module` is what its file was imported as; empty if nobody knows."""
 
     file: str
     line: int
     function: str
+    module: str = ""
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line} in {self.function}"
@@ -72,7 +73,7 @@ class Stack:
         if not self.frames:
             return None
         code, instruction = self.frames[self.application]
-        return Origin(code.co_filename, _line_of(code, instruction), name_of(code))
+        return Origin(code.co_filename, _line_of(code, instruction), name_of(code), module_of(code))
 
     @property
     def innermost(self) -> tuple[int, int] | None:
@@ -172,6 +173,21 @@ def _remember(key: tuple[Any, ...], frame: FrameType | None, entry: CodeType | N
 def name_of(code: CodeType) -> str:
     """Its function, with class and outer functions; a comprehension, a frame of its own until Python 3.12, has none."""
     return re.sub(r"(\.<locals>)?(^|\.)<(listcomp|setcomp|dictcomp|genexpr)>", "", code.co_qualname) or "<module>"
+
+
+_modules: dict[str, str] = {}
+
+
+def module_of(code: CodeType) -> str:
+    """The module that a file was imported as; its name, if it was run."""
+    found = _modules.get(code.co_filename)
+    if found is None:
+        for name, module in list(sys.modules.items()):
+            file = getattr(module, "__dict__", {}).get("__file__")  # a lazy module must not begin to load
+            if isinstance(file, str):
+                _modules.setdefault(file, name)
+        found = _modules.setdefault(code.co_filename, re.sub(r"\W", "_", Path(code.co_filename).stem) or "_")
+    return found
 
 
 def is_application(code: CodeType) -> bool:

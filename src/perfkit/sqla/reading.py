@@ -1,4 +1,4 @@
-"""Which relationships of loaded objects have been read: noticed by a class of their attributes that can be taken off.
+"""Which relationships of loaded objects have been used: noticed by a class of their attributes that can be taken off.
 
 Only relationships that a statement loads eagerly are looked at, while somebody wants to know: their attributes become
 `Reads`, which notes and then does the same. 0.3 µs for a read of such a relationship; columns are left as they are.
@@ -26,17 +26,31 @@ ANY = "*"
 
 
 class Reads(InstrumentedAttribute[Any]):  # pyright: ignore[reportIncompatibleVariableOverride] - of __doc__
-    """An attribute that notes for which query's objects it is read."""
+    """An attribute that notes for which query's objects it is used.
+
+    Who assigns uses it, too: what was there before is compared, and would be loaded if it were not there.
+    """
 
     __slots__ = ()
     inherit_cache = True
 
     def __get__(self, instance: Any, owner: Any) -> Any:
         if instance is not None:
-            state = instance.__dict__.get("_sa_instance_state")
-            if state is not None:
-                _read.add((self.key, state.runid))
+            self._note(instance)
         return super().__get__(instance, owner)
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        self._note(instance)
+        super().__set__(instance, value)
+
+    def __delete__(self, instance: Any) -> None:
+        self._note(instance)
+        super().__delete__(instance)
+
+    def _note(self, instance: Any) -> None:
+        state = instance.__dict__.get("_sa_instance_state")
+        if state is not None:
+            _read.add((self.key, state.runid))
 
 
 # statements are told apart by the names of classes in them, too

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dis
 from collections.abc import Iterator
 from functools import lru_cache
+from inspect import CO_COROUTINE
 from types import CodeType
 
 from perfkit.sqla.origin import Stack
@@ -44,6 +45,30 @@ def takes_one(stack: Stack) -> bool:
         return False
     code, instruction = stack.frames[stack.application]
     return any(argument in ONE for argument in _called_next(code, instruction))
+
+
+def is_of_a_task(stack: Stack) -> bool:
+    """Whether a coroutine is the outermost that can be seen, and nothing from there on stands in a loop.
+
+    So who has run it several times stands outside: with tasks of its own for each.
+    """
+    if not stack.frames or not stack.frames[-1][0].co_flags & CO_COROUTINE:
+        return False
+    return not any(_is_in_a_loop(code, instruction) for code, instruction in stack.frames)
+
+
+def _is_in_a_loop(code: CodeType, instruction: int) -> bool:
+    return any(target <= instruction < offset for offset, target in _jumps_back(code))
+
+
+@lru_cache(maxsize=512)
+def _jumps_back(code: CodeType) -> tuple[tuple[int, int], ...]:
+    """From where to where, but for those of an `await`, which only goes on to wait."""
+    return tuple(
+        (each.offset, each.argval)
+        for each in dis.get_instructions(code)
+        if "JUMP_BACKWARD" in each.opname and each.opname != "JUMP_BACKWARD_NO_INTERRUPT"
+    )
 
 
 def waits_between(stack: Stack) -> bool:
