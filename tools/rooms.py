@@ -51,7 +51,7 @@ MAY_WAIT = (
     *("integrations", "cli"),
 )
 
-# The one file that may name what SQLAlchemy does not promise to keep.
+# The one folder that may name what SQLAlchemy does not promise to keep.
 MAY_PRY = "sqla.private"
 
 
@@ -115,7 +115,7 @@ def _wrong_with(module: str, one: Import, sources: Mapping[str, str]) -> Iterato
     top, *below = one.path.split(".")
     if top in RESERVED and not _is_one_of(here, MAY_WAIT):
         yield f"imports {top}, which is for {', '.join(MAY_WAIT)} only"
-    if top == "sqlalchemy" and here != MAY_PRY and any(_is_private(part) for part in below):
+    if top == "sqlalchemy" and not _is_one_of(here, (MAY_PRY,)) and any(_is_private(part) for part in below):
         yield f"imports {one.path}, which SQLAlchemy does not promise to keep: ask {MAY_PRY}"
 
 

@@ -133,9 +133,10 @@ def test_a_part_of_a_client_counts_as_the_client():
         "from sqlalchemy.util import _collections",
     ],
 )
-def test_private_names_of_sqlalchemy_are_for_one_file(text):
+def test_private_names_of_sqlalchemy_are_for_one_folder(text):
     """Modules and names alike; elsewhere they are a complaint."""
     assert complaints(perfkit__sqla__private=text) == []
+    assert complaints(perfkit__sqla__private__runs=text) == []
     assert len(complaints(perfkit__sqla__loads=text)) == 1
 
 

@@ -216,8 +216,8 @@ def test_what_auto_batching_marks_is_a_batch(session, noted):
 
 def test_without_the_private_names_less_is_seen_and_nothing_fails(session, monkeypatch):
     """A release of SQLAlchemy that has moved them."""
-    monkeypatch.setattr(private, "_new_runid", None)
-    monkeypatch.setattr(private, "_default_fetch", None)
+    monkeypatch.setattr(private.runs, "NEW_RUNID", None)
+    monkeypatch.setattr(private.counting, "DEFAULT_FETCH", None)
     found: list[Execution] = []
     close = open_door()
     with noting(found.append):
@@ -233,7 +233,7 @@ def test_without_the_private_names_less_is_seen_and_nothing_fails(session, monke
 def test_what_cannot_be_seen_is_said_once(monkeypatch):
     """One warning in a process, and nothing with a SQLAlchemy that has all names."""
     assert private.unseen() == []
-    monkeypatch.setattr(private, "_new_runid", None)
+    monkeypatch.setattr(private.runs, "NEW_RUNID", None)
     window._tell_what_is_not_seen.cache_clear()
 
     with pytest.warns(RuntimeWarning, match="Not seen: which query loaded an object"), detect():

@@ -8,6 +8,7 @@ from sqlalchemy import (
     ForeignKey,
     Integer,
     MetaData,
+    Result,
     String,
     Table,
     create_engine,
@@ -406,6 +407,21 @@ def test_rows_become_entities_when_they_are_asked_for(family):
     assert (late.id, private.run_of(inspect(late))) == (6, replay.run)
     del late
     assert len(family.identity_map) == 0
+
+
+def test_rows_are_plain_tuples_whose_places_columns_know(family, monkeypatch):
+    """By the labels alone, where nobody else knows; what is not there is nowhere."""
+    statement = select(Child).add_columns(Child.parent_id.label("key")).order_by(Child.id)
+    replay = private.Replay(family.execute(statement), statement)
+    assert {type(row) for row in replay.rows} == {tuple}
+    by_column = replay.taking([Child.__table__.c.id, "key"])
+
+    monkeypatch.delattr(Result, "_tuple_getter")
+
+    by_label = replay.taking(["key"])
+    assert [by_column(row) for row in replay.rows] == [(n, (n + 1) // 2) for n in range(1, 7)]
+    assert [by_label(row) for row in replay.rows] == [((n + 1) // 2,) for n in range(1, 7)]
+    assert replay.taking([Child.__table__.c.id]) is None
 
 
 def test_what_loads_an_attribute_can_be_stood_before(family):
