@@ -123,15 +123,16 @@ def _merge_recursions(places: dict[_Place, _Loads]) -> None:
             continue
         before = place._replace(path=path[:-1])
         outer = merged.get(before) or places.get(before)
-        if outer is not None and outer is not each and _sites(outer) & _sites(each):
+        if outer is not None and outer is not each and _lines(outer) & _lines(each):
             outer.loads += each.loads
             outer.recursive = True
             each.loads = []
             merged[place] = outer
 
 
-def _sites(loads: _Loads) -> set[Hashable]:
-    return {load.query.stack.collapsed for load in loads.loads if load.query.stack is not None}
+def _lines(loads: _Loads) -> set[Hashable]:
+    """Where the attribute is touched. Whole stacks differ: what goes down from `max(map(depth, …))` has more frames."""
+    return {load.query.stack.innermost for load in loads.loads if load.query.stack is not None}
 
 
 def _eager_paths(trace: Trace) -> dict[Query, set[Path]]:
@@ -187,7 +188,7 @@ def _leaf(load: Load) -> str:
     if load.root is None and not all(_is_deferred(mapper, name) for name in names):
         return ""
     stack = load.query.stack
-    touched = None if stack is None else touched_name(stack)
+    touched = None if stack is None else touched_name(stack, names)
     return touched if touched in names else min(names)
 
 
@@ -241,13 +242,15 @@ def _of_columns(loads: _Loads, already: dict[Query, set[Path]], trace: Trace) ->
 
 
 def _base_that_was_asked(load: Load, mapper: Mapper[Any]) -> Mapper[Any] | None:
-    """The class of the query, if the columns are those of a subclass with a table of its own."""
-    if mapper.inherits is None or load.names is None or mapper.local_table is mapper.inherits.local_table:
+    """The class of the query, if the columns are those of a subclass, with or without a table of its own."""
+    if mapper.inherits is None or load.names is None or _is_deferred(mapper, min(load.names)):
         return None
+    if mapper.local_table is mapper.inherits.local_table:
+        return None if min(load.names) in mapper.base_mapper.attrs else mapper.base_mapper
     prop: Any = mapper.attrs.get(min(load.names))
     if any(getattr(each, "table", None) is not mapper.local_table for each in getattr(prop, "columns", ())):
         return None
-    return None if _is_deferred(mapper, min(load.names)) else mapper.base_mapper
+    return mapper.base_mapper
 
 
 def _finding(kind: Kind, loads: _Loads, path: str, fix: str, detail: str = "") -> Finding:

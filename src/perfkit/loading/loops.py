@@ -3,7 +3,7 @@
 Executions are compared that have one structure and come from one place: the same instruction in every frame of the
 application, with the frames of a recursion counted once. The same helper called from two lines is two places. What
 varies decides: only values that a column equals make a loop that one statement could replace. Pages, ranges and chunks
-of a list are loops that are meant; so are walks, in which every step asks for what the step before has found. What
+of a list are loops that are meant; so are walks, in which every step asks for what the step before has found, one or a level of them. What
 several requests ask is compared within each of them. Of tasks, who has started them is not seen: those that one request
 gathers are a loop from three on.
 """
@@ -80,7 +80,8 @@ def _is_loop(
         return False  # a recursion that asks once at each depth
     if len(queries) < MIN_TASKS and _are_of_tasks(queries):
         return False
-    return not _is_walk(queries, [_only(each, varying) for each in values])
+    asked = [_only(each, varying) for each in values]
+    return not _is_walk(queries, asked) and not _is_walk_by_levels(queries, asked)
 
 
 def _are_of_tasks(queries: Sequence[Query]) -> bool:
@@ -123,6 +124,25 @@ def _is_walk(queries: Sequence[Query], values: Sequence[Sequence[Given]]) -> boo
         key.references(column) for key in getattr(column.table, "columns", ()) if isinstance(key, Column)
     )
     return leads_back or (len(steps) > 1 and not isinstance(column, Column))
+
+
+def _is_walk_by_levels(queries: Sequence[Query], values: Sequence[Sequence[Given]]) -> bool:
+    """Whether every step asks for a list that the step before has found, as who goes down a tree level by level does.
+
+    Of what was found, the first row and the number of rows are known: it must be in the next list, by one column for
+    all steps. No step asks for what was asked before.
+    """
+    if any(len(each) != 1 or not isinstance(each[0].value, tuple) for each in values):
+        return False
+    lists: list[tuple[Any, ...]] = [each[0].value for each in values]
+    asked = [value for each in lists for value in each]
+    if len(set(map(repr, asked))) < len(asked) or max(map(len, lists)) < 2:
+        return False
+    steps = [(query.first, query.rows or 0, after) for query, after in zip(queries, lists[1:], strict=False)]
+    if any(row is None or len(after) > rows for row, rows, after in steps):
+        return False
+    width = min(len(row) for row, _, _ in steps)
+    return any(all(any(_same(row[place], each) for each in after) for row, _, after in steps) for place in range(width))
 
 
 def _same(cell: Any, value: Any) -> bool:

@@ -6,7 +6,7 @@ Code objects are read, not files: source may be missing, and lines say less.
 from __future__ import annotations
 
 import dis
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import lru_cache
 from inspect import CO_COROUTINE
 from types import CodeType
@@ -26,15 +26,16 @@ _DICTS = frozenset({"vars", "__dict__", "jsonable_encoder"})
 _WAITS = frozenset({"sleep", "wait", "wait_for"})
 
 
-def touched_name(stack: Stack) -> str | None:
-    """The attribute that the application's line was about to read."""
+def touched_name(stack: Stack, names: Collection[str] = ()) -> str | None:
+    """The attribute that the application's line was about to read; of `names`, where it was asked by `getattr`."""
     if not stack.frames:
         return None
     code, instruction = stack.frames[stack.application]
     for offset, name, argument in _instructions(code):
-        if offset == instruction:
-            return argument if name in _LOADS else None
-    return None
+        if offset == instruction and name in _LOADS:
+            return argument
+    written = [each for each in code.co_consts if isinstance(each, str) and each in names]
+    return written[0] if len(written) == 1 and "getattr" in code.co_names else None
 
 
 def takes_one(stack: Stack) -> bool:

@@ -12,7 +12,20 @@ from sqlalchemy.orm import Session, joinedload, selectinload
 
 from perfkit.loading import Kind
 from tests.loading.fresh.judge import finds, quiet
-from tests.loading.fresh.shop import Category, Customer, Event, Label, Line, Order, Product, Shipment, Task
+from tests.loading.fresh.shop import (
+    Category,
+    Customer,
+    Event,
+    Label,
+    Line,
+    Order,
+    Payment,
+    Product,
+    Shipment,
+    Task,
+    Van,
+    Vehicle,
+)
 
 LAZY, FETCH, REPEATED, COLUMN = Kind.LAZY_LOAD, Kind.LOOPED_FETCH, Kind.REPEATED, Kind.COLUMN_LOAD
 
@@ -186,3 +199,43 @@ def read_after_the_session(session):
 def read_of_copies(session):
     orders = session.scalars(select(Order).options(joinedload(Order.customer)))
     return [copy.copy(order).customer.name for order in orders]
+
+
+@quiet
+def level_by_level(session):
+    """Each step asks for the list that the step before has found."""
+    level = session.scalars(select(Category.id).where(Category.parent_id.is_(None))).all()
+    levels = []
+    while level:
+        levels.append(level)
+        level = session.scalars(select(Category.id).where(Category.parent_id.in_(level))).all()
+    return levels
+
+
+@finds(REPEATED, "Category")
+def lists_of_several_parents(session):
+    """Which look like levels, and do not come from each other."""
+    return [session.scalars(select(Category.name).where(Category.parent_id.in_(ids))).all() for ids in ((1,), (2, 4), (3,))]
+
+
+@finds(LAZY, "Category.children", says="recursion_depth=-1")
+def depth_of_a_tree(session):
+    """A recursion that goes through a generator has other frames further in, and is one finding."""
+
+    def depth(category):
+        return 1 + max((depth(child) for child in category.children), default=0)
+
+    return [depth(each) for each in session.scalars(select(Category).where(Category.parent_id.is_(None)))]
+
+
+@finds(COLUMN, "CardPayment.last_digits")
+def asked_by_getattr(session):
+    """Of the columns that one load brings, the one that is named."""
+    return [getattr(each, "last_digits", None) for each in session.scalars(select(Payment))]
+
+
+@finds(LAZY, "Van.home", also=[(COLUMN, "Van.home_id")])
+@finds(COLUMN, "Van.home_id", says="selectin_polymorphic(Vehicle, [Van])")
+def columns_of_a_subclass_in_the_same_table(session):
+    """The base's query leaves them out, and `undefer` does not bring them."""
+    return [each.home.name for each in session.scalars(select(Vehicle)) if isinstance(each, Van)]
