@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from perfkit.cli.terminal import AsJson, Table, console, plain, told, typer
 from perfkit.errors import ProfileFileError
+from perfkit.files import alone_with
 from perfkit.loading import keeping
 from perfkit.loading.as_code import code_of
 from perfkit.loading.evidence import Path, Place, Rules, Usage
@@ -86,14 +87,14 @@ def prune(
     as_json: AsJson = False,
 ) -> None:
     """Forget paths that are not worth loading after all the runs there were, and functions of which none is left."""
-    with told():
+    with told(), alone_with(file):
         book = _read(file)
-    gone = [(place, path) for place, usage in sorted(book.items()) for path in sorted(_idle(usage))]
-    for place, path in gone:
-        del book[place].paths[path]
-    empty = [place for place, usage in sorted(book.items()) if not usage.paths]
-    if not dry_run and (gone or empty):
-        keeping.write(file, {place: usage for place, usage in book.items() if usage.paths})
+        gone = [(place, path) for place, usage in sorted(book.items()) for path in sorted(_idle(usage))]
+        for place, path in gone:
+            del book[place].paths[path]
+        empty = [place for place, usage in sorted(book.items()) if not usage.paths]
+        if not dry_run and (gone or empty):
+            keeping.write(file, {place: usage for place, usage in book.items() if usage.paths})
     if as_json:
         found = {
             "paths": [{**place._asdict(), "path": ".".join(path)} for place, path in gone],

@@ -28,6 +28,7 @@ from perfkit.loading.findings import Finding
 
 ABOUT = "Findings that perfkit knew already when this was written; only others count. Remove what has been repaired."
 VERSION = 1
+MAX_BYTES = 32 * 1024 * 1024
 
 
 class Baseline:
@@ -75,13 +76,22 @@ class Baseline:
 
 def _known_in(file: Path) -> list[str]:
     try:
-        document: Any = json.loads(file.read_text(encoding="utf-8"))
+        with file.open("rb") as opened:
+            raw = opened.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise BaselineError(str(file), "there is no such file") from None
-    except (OSError, UnicodeDecodeError) as wrong:
+    except OSError as wrong:
+        raise BaselineError(str(file), f"cannot be read ({wrong})") from wrong
+    if len(raw) > MAX_BYTES:
+        raise BaselineError(str(file), f"has more than {MAX_BYTES} bytes")
+    try:
+        document: Any = json.loads(raw.decode("utf-8"))
+    except UnicodeDecodeError as wrong:
         raise BaselineError(str(file), f"cannot be read ({wrong})") from wrong
     except json.JSONDecodeError as wrong:
         raise BaselineError(str(file), f"is no JSON from line {wrong.lineno} on ({wrong.msg})") from wrong
+    except (ValueError, RecursionError) as wrong:  # a number of thousands of digits, brackets in brackets
+        raise BaselineError(str(file), f"cannot be read ({wrong})") from wrong
     if not isinstance(document, dict) or "known" not in document:
         raise BaselineError(str(file), 'is no baseline: it has no list "known"')
     if document.get("version") != VERSION:

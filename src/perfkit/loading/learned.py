@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from perfkit.errors import ProfileError, ProfileFileError
+from perfkit.files import alone_with
 from perfkit.loading import keeping
 from perfkit.loading.evidence import Rules
 from perfkit.loading.learning import Learner, Mode
@@ -70,7 +71,8 @@ class LearnedProfiles:
     def save(self) -> None:
         """Add what was learned since the last time to the file."""
         mine = keeping.copied(self._learner.book)
-        keeping.write(self._path, keeping.added(self._read(self._before), mine, self._before))
+        with alone_with(self._path):
+            keeping.write(self._path, keeping.added(self._read(self._before), mine, self._before))
         self._before = mine
 
     def close(self) -> None:

@@ -3,9 +3,9 @@
 Executions are compared that have one structure and come from one place: the same instruction in every frame of the
 application, with the frames of a recursion counted once. The same helper called from two lines is two places. What
 varies decides: only values that a column equals make a loop that one statement could replace. Pages, ranges and chunks
-of a list are loops that are meant; so are walks, in which every step asks for what the step before has found, one or a level of them. What
-several requests ask is compared within each of them. Of tasks, who has started them is not seen: those that one request
-gathers are a loop from three on.
+of a list are loops that are meant; so are walks, in which every step asks for what the step before has found, be it one
+or a level of them. What several requests ask is compared within each of them. Of tasks, who has started them is not
+seen: those that one request gathers are a loop from three on.
 """
 
 from __future__ import annotations

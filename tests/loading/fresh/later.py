@@ -215,7 +215,8 @@ def level_by_level(session):
 @finds(REPEATED, "Category")
 def lists_of_several_parents(session):
     """Which look like levels, and do not come from each other."""
-    return [session.scalars(select(Category.name).where(Category.parent_id.in_(ids))).all() for ids in ((1,), (2, 4), (3,))]
+    lists = ((1,), (2, 4), (3,))
+    return [session.scalars(select(Category.name).where(Category.parent_id.in_(ids))).all() for ids in lists]
 
 
 @finds(LAZY, "Category.children", says="recursion_depth=-1")
