@@ -12,8 +12,9 @@ import pytest
 
 from perfkit.errors import BaselineError, ProfileFileError
 from perfkit.files import write_whole
-from perfkit.loading import Baseline, LearnedProfiles, keeping
+from perfkit.loading import Baseline, LearnedProfiles, keeping, reports
 from perfkit.loading.evidence import Place, Usage
+from tests.loading.findings import finding
 
 PLACE = Place("app:Bin", "app:bins", "0123")
 DEEP = "[" * 100_000
@@ -110,3 +111,17 @@ def test_what_cannot_be_written_leaves_nothing_behind(tmp_path):
         write_whole(Path(file), "\ud800")
 
     assert (file.read_text(), [each.name for each in tmp_path.iterdir()]) == ("old", ["known.json"])
+
+
+def test_no_name_of_the_application_begins_a_line_of_its_own(caplog):
+    """Nor colours a terminal: classes, tables and functions may be called anything."""
+    evil = "Evil\r\nSet-Cookie: x\x1b[31m\u2028"
+    bad = finding(path=f"{evil}.bins", sql=f'SELECT "{evil}"', fix=".options(x)", detail=evil)
+    plain = finding(path="Evil.bins", sql="SELECT", fix=".options(x)", detail="detail")
+
+    reports.log([bad])
+
+    assert len(str(bad).splitlines()) == len(str(plain).splitlines())
+    assert "\x1b" not in str(bad)
+    assert len(caplog.messages[0].splitlines()) == 1
+    assert "Evil\\r\\nSet-Cookie: x\\x1b[31m\\u2028.bins" in caplog.messages[0]

@@ -46,7 +46,9 @@ class Finding:
 
     @property
     def key(self) -> str:
-        """What a baseline calls it: kind, path, module and function, `lazy_load:Bin.customer@app.bins:list_bins`.
+        """What a baseline calls it: kind, path, module and function.
+
+            lazy_load:Bin.customer@app.bins:list_bins
 
         The same whatever is written above it in its file, and wherever the file lies.
         """
@@ -54,22 +56,30 @@ class Finding:
         return f"{self.kind}:{self.path}@{place}"
 
     def __str__(self) -> str:
-        lines = [f"{_TITLES[self.kind]}: {self.path} – {self.statements} statements for {self._whom}"]
+        lines = [f"{_TITLES[self.kind]}: {on_one_line(self.path)} – {self.statements} statements for {self._whom}"]
         if self.wasted_ms >= 0.05:
             lines[0] += f", {self.wasted_ms:.1f} ms of them without need"
         if self.detail:
-            lines.append(f"    {self.detail}")
+            lines.append(f"    {on_one_line(self.detail)}")
         if self.origin is not None:
-            lines.append(f"    loaded by  {self.origin}")
+            lines.append(f"    loaded by  {on_one_line(str(self.origin))}")
         if self.site is not None:
-            lines.append(f"    {_VERBS[self.kind]:<11}{self.site}")
-        lines.append(f"    each ran   {' '.join(self.sql.split())[:160]}")
-        lines += [f"    {'fix' if not number else '':<11}{line}" for number, line in enumerate(self.fix.splitlines())]
+            lines.append(f"    {_VERBS[self.kind]:<11}{on_one_line(str(self.site))}")
+        lines.append(f"    each ran   {on_one_line(' '.join(self.sql.split())[:160])}")
+        fix = map(on_one_line, self.fix.splitlines())
+        lines += [f"    {'fix' if not number else '':<11}{line}" for number, line in enumerate(fix)]
         return "\n".join(lines)
 
     @property
     def _whom(self) -> str:
         return f"{self.parents} parents" if self.parents != 1 else "one parent"
+
+
+def on_one_line(text: str) -> str:
+    """`text` with what ends a line or moves a terminal's cursor written as Python writes it."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
 _TITLES = {
