@@ -14,7 +14,7 @@ from sqlalchemy import create_engine, event, select, text, update
 from sqlalchemy.orm import Session, defer, joinedload, lazyload, load_only, selectinload, sessionmaker
 
 from perfkit.loading import Stats, autobatch, batch
-from perfkit.sqla import private
+from perfkit.sqla import loads, private
 from tests.batching.models import (
     BigDepot,
     Bin,
@@ -529,3 +529,27 @@ def test_places(engine, sent):
     with Session(engine) as session, autobatch():
         assert [(each.bin.kind, each.route.id) for each in session.scalars(select(Place))]
     assert len(sent) == 3
+
+
+def test_the_key_is_selected_beside_an_entity_only_if_it_is_no_part_of_it(engine, sent):
+    """As of a table in between."""
+    with Session(engine) as session, autobatch():
+        customers = session.scalars(select(Customer).order_by(Customer.id)).all()
+        sent.clear()
+        found = [(len(each.bins), len(each.tags)) for each in customers]
+
+    assert (sum(bins for bins, _ in found), sum(tags for _, tags in found)) == (22, 19)
+    assert ["perfkit_key_0" in each for each in sent] == [False, True]
+
+
+def test_a_key_that_is_not_where_it_should_be_is_selected_from_then_on(engine, sent, monkeypatch):
+    """The batch that was read is given up; what asked for it is answered all the same, and so are its siblings."""
+    monkeypatch.setattr(loads, "_own_column", lambda mapper, column: Customer.__table__.c.name)
+    monkeypatch.setattr(loads, "_labelled", set())
+
+    with Session(engine) as session, autobatch():
+        customers = session.scalars(select(Customer).order_by(Customer.id)).all()
+        sent.clear()
+        assert sum(len(each.bins) for each in customers) == 22
+
+    assert ["perfkit_key_0" in each for each in sent] == [False, False, True]

@@ -1,11 +1,12 @@
 """A lazy load of one object, asked for all objects that were loaded with it.
 
     SELECT … FROM customers WHERE customers.id = :pk_1                what SQLAlchemy is about to send
-    SELECT …, customers.id AS perfkit_key_0 FROM customers
-    WHERE customers.id IN (…)                                         what is sent in its place
+    SELECT … FROM customers WHERE customers.id IN (…)                 what is sent in its place
 
 The second is made of the first, so what else it says (options, criteria, order, the path of loader options) is as it
-was. Its rows are read at once and stay rows. They become entities when the attribute of *their* object is asked for:
+was. Whose rows are which is told by the columns that are compared; those that are no part of the entity, such as of a
+table in between, are selected beside it as `perfkit_key_0`. Its rows are read at once and stay rows. They become
+entities when the attribute of *their* object is asked for:
 until then nothing of them is in the session, so whoever loads the same entity in another way finds what he would
 have found, and everything that happens when an entity is loaded happens when it would have happened.
 
@@ -64,6 +65,7 @@ class Columns(NamedTuple):
 
 What = RelationshipProperty[Any] | Columns
 
+_labelled: WeakSet[RelationshipProperty[Any]] = WeakSet()  # whose own columns are not among those of their rows
 _unfit: WeakSet[RelationshipProperty[Any]] = WeakSet()  # whose keys Python and the database compare in two ways
 
 
@@ -237,15 +239,23 @@ def begin(
     by_bind, rest = pinned
     wanted = [by_bind[name] for name in question.binds]
     statement: Any = execution.statement
-    labelled = [column.label(f"{LABEL}{number}") for number, column in enumerate(wanted)]
+    keys_in_rows: list[Any] | None = _own_keys(question, wanted)
+    if keys_in_rows is None:
+        labelled = [column.label(f"{LABEL}{number}") for number, column in enumerate(wanted)]
+        keys_in_rows = [each.name for each in labelled]
+        statement = statement.add_columns(*labelled)
     one = wanted[0] if len(wanted) == 1 else None
     condition = tuple_(*wanted).in_(list(keys)) if one is None else one.in_(_listed(one, [each[0] for each in keys]))
-    statement = private.with_where(statement.add_columns(*labelled), [condition, *rest])
+    statement = private.with_where(statement, [condition, *rest])
     result = execution.invoke_statement(statement=statement)
     if not isinstance(result, ChunkedIteratorResult):
         return None  # somebody who listens, too, has answered
     replay = private.Replay(result, statement)
-    rows = _by_key(replay, replay.taking([each.name for each in labelled]), keys)
+    key_of = replay.taking(keys_in_rows)
+    if key_of is None and isinstance(question.what, RelationshipProperty):
+        _labelled.add(question.what)
+        return None
+    rows = _by_key(replay, key_of, keys)
     if rows is None:
         if isinstance(question.what, RelationshipProperty):
             _unfit.add(question.what)
@@ -264,6 +274,21 @@ def begin(
         is_async=dialect.is_async,
         structure=private.structure_of(execution.statement) if are_others(listeners) else None,
     )
+
+
+def _own_keys(question: Asked, wanted: Sequence[Any]) -> list[Any] | None:
+    """The columns of the entity itself that `wanted` are, if all of them come with it: then a row is nothing else."""
+    what = question.what
+    if not isinstance(what, RelationshipProperty) or question.state.load_options or what in _labelled:
+        return None
+    found = [_own_column(what.mapper, column) for column in wanted]
+    return None if any(each is None for each in found) else found
+
+
+def _own_column(mapper: Mapper[Any], column: Any) -> Any:
+    name = _name_of(mapper, column)
+    prop = None if name is None else mapper.column_attrs.get(name)
+    return None if prop is None or prop.deferred or len(prop.columns) > 1 else prop.columns[0]
 
 
 def _listed(column: Any, values: list[Any]) -> Any:
