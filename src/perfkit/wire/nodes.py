@@ -29,6 +29,7 @@ except ImportError:  # pragma: no cover - a choice of whoever installs it
     _pack = None
 
 MAX_CONNECTIONS = 64  # per event loop; a thread never needs more than one
+MAX_OPENING = 2  # at the same time; to open one takes ten times as long as to wait until another has its answer
 EPOCH_TRUSTED_S = 1.0  # then a connection asks again: a server may be made a replica without cutting it
 
 AnyConnection = TypeVar("AnyConnection", BlockingConnection, AsyncConnection)
@@ -259,12 +260,12 @@ class AsyncioNode:
         here = self._here()
         await here.room.acquire()
         try:
+            if not here.idle:
+                async with here.opening:
+                    if not here.idle:
+                        return await self._send_on(Held(await self._make()), commands, until_s, reused=False)
             try:
-                held = here.idle.pop()
-            except IndexError:
-                return await self._send_on(Held(await self._make()), commands, until_s, reused=False)
-            try:
-                return await self._send_on(held, commands, until_s, reused=True)
+                return await self._send_on(here.idle.pop(), commands, until_s, reused=True)
             except redis.ConnectionError:
                 return await self._send_anew(commands, until_s)
         except BaseException:
@@ -349,6 +350,7 @@ class _Loop:
     def __init__(self) -> None:
         self.idle: list[Held[AsyncConnection]] = []
         self.room = asyncio.Semaphore(MAX_CONNECTIONS)
+        self.opening = asyncio.Semaphore(MAX_OPENING)
 
 
 def packed(connection: Any, commands: Sequence[Command], asks_who: bool) -> list[bytes]:
