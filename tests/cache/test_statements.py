@@ -156,6 +156,16 @@ def test_parameters_of_the_execution_are_part_of_the_key(fleet):
     assert hits(fleet) == 2
 
 
+def test_parameters_of_the_statement_are_part_of_the_key(fleet):
+    """SQLAlchemy keeps what `params()` was given apart from the binds."""
+    statement = select(Truck.plate).where(Truck.id == bindparam("id")).options(cached())
+    for _ in range(2):
+        for number in (1, 2):
+            with fleet.session() as session:
+                assert session.scalar(statement.params(id=number)) == f"ABC-{number}"
+    assert hits(fleet) == 2
+
+
 def test_a_commit_makes_it_out_of_date(fleet):
     """As everything that is cached."""
     statement = select(Truck).where(Truck.depot_id == 1).order_by(Truck.id).options(cached())

@@ -41,6 +41,12 @@ from perfkit.sqla.private.clauses import (
     Parts as Parts,
 )
 from perfkit.sqla.private.clauses import (
+    binds_of as binds_of,
+)
+from perfkit.sqla.private.clauses import (
+    blank_of as blank_of,
+)
+from perfkit.sqla.private.clauses import (
     joins_of as joins_of,
 )
 from perfkit.sqla.private.clauses import (
@@ -60,6 +66,9 @@ from perfkit.sqla.private.clauses import (
 )
 from perfkit.sqla.private.clauses import (
     structure_of as structure_of,
+)
+from perfkit.sqla.private.clauses import (
+    where_terms as where_terms,
 )
 from perfkit.sqla.private.clauses import (
     with_where as with_where,
@@ -131,6 +140,9 @@ from perfkit.sqla.private.mapped import (
 )
 from perfkit.sqla.private.mapped import (
     variants_of as variants_of,
+)
+from perfkit.sqla.private.options import (
+    collection_of_joins as collection_of_joins,
 )
 from perfkit.sqla.private.options import (
     options_of as options_of,

@@ -6,12 +6,14 @@ joins_of, selects_from    Select._setup_joins, ._from_obj    else: none; nothing
 roots_of            Select._raw_columns, ._annotations    else: Select.column_descriptions, at 20 µs
 locks_rows          Select._for_update_arg            else: False; looped locks are taken for loops
 structure_of        ClauseElement._generate_cache_key     else: None; statements are not cached
-with_where          Select._where_criteria            else: LookupError; nothing is batched
+binds_of, blank_of, where_terms    the same, BindParameter._clone, Select._where_criteria    else: none; pages are planned
+                    again for each value of a filter
+with_where          Select._where_criteria            else: LookupError; nothing is batched or paged
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import Executable, FromClause, Select, inspect
@@ -87,7 +89,32 @@ def structure_of(statement: Executable) -> tuple[tuple[Any, ...], tuple[Any, ...
     found = None if make is None else make()
     if found is None:
         return None
-    return found.key, tuple(bind.effective_value for bind in found.bindparams)
+    return found.key, tuple(_value(bind, found.params) for bind in found.bindparams)
+
+
+def binds_of(statement: Executable) -> list[Any]:
+    """The binds whose values `structure_of` gives; none if it gives none."""
+    make: Any = getattr(statement, "_generate_cache_key", None)
+    found = None if make is None else make()
+    return [] if found is None else list(found.bindparams)
+
+
+def blank_of(bind: Any, name: str) -> Any:
+    """A bind of this name that is as another one, and has no value."""
+    blank = bind._clone(maintain_key=True)  # noqa: SLF001
+    blank.key = blank._orig_key = name  # noqa: SLF001
+    blank.value, blank.callable, blank.unique, blank.required = None, None, False, True
+    return blank
+
+
+def where_terms(statement: Select[Any]) -> tuple[Any, ...]:
+    """The conditions of a SELECT, all of which hold."""
+    return tuple(getattr(statement, "_where_criteria", ()))
+
+
+def _value(bind: Any, given: Mapping[str, Any] | None) -> Any:
+    """Of a bind, what `statement.params(…)` was given for it, or its own value."""
+    return given[bind.key] if given and bind.key in given else bind.effective_value
 
 
 def with_where(statement: Select[Any], terms: Sequence[Any]) -> Select[Any]:

@@ -2,12 +2,14 @@
 
 strategies_of       Select._with_options, Load.context     else: none; a fix is written as if there were none
 wildcards_of        Select._with_options, _WildcardLoad    else: none; profiles then see no `lazyload("*")`
-reads_own_joins     Load.context, local_opts           else: False; contains_eager fails on numbered pages
+reads_own_joins, collection_of_joins    Load.context, .path, local_opts    else: False, None; contains_eager fails on
+                    numbered pages
 options_of          Select._with_options              else: none; a wrapped page has no loader options
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -18,8 +20,21 @@ def options_of(statement: Any) -> tuple[Any, ...]:
 
 def reads_own_joins(statement: Any) -> bool:
     """Whether an option says that related objects are in the statement's own joins: `contains_eager`."""
+    return any(True for _ in _filled_by_joins(statement))
+
+
+def collection_of_joins(statement: Any) -> str | None:
+    """The collection that `contains_eager` fills from the statement's own joins; None if it fills none."""
+    for element in _filled_by_joins(statement):
+        for each in getattr(getattr(element, "path", None), "path", ()):
+            if getattr(each, "uselist", False):
+                return str(each)
+    return None
+
+
+def _filled_by_joins(statement: Any) -> Iterator[Any]:
     elements = (each for option in options_of(statement) for each in getattr(option, "context", ()))
-    return any("eager_from_alias" in (getattr(each, "local_opts", None) or {}) for each in elements)
+    return (each for each in elements if "eager_from_alias" in (getattr(each, "local_opts", None) or {}))
 
 
 def strategies_of(statement: Any) -> dict[tuple[Any, ...], dict[str, Any]]:
