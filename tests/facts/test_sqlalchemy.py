@@ -19,6 +19,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, ORMExecuteState, Session, mapped_column, relationship
+from sqlalchemy.sql.visitors import replacement_traverse
 
 from perfkit.sqla import private
 from perfkit.sqla.statements import table_of
@@ -483,3 +484,19 @@ def test_listeners_on_one_connection_are_of_that_one(engine):
         one.rollback()
     # SAVEPOINT and ROLLBACK TO are statements themselves
     assert told == ["statement", "statement", "back", "statement", "rollback"]
+
+
+def test_a_blank_takes_the_place_of_a_bind(family):
+    """It is filled by a parameter of its name; the blank of an IN list takes lists."""
+    statement = select(Parent.id).where(Parent.id.in_([1]), Parent.name == "").order_by(Parent.id)
+    binds = private.binds_of(statement)
+    terms = private.where_terms(statement)
+    blank = private.blank_of(binds[0], "blank")
+    changed = private.with_where(
+        statement, [replacement_traverse(terms[0], {}, lambda each, **_: blank if each is binds[0] else None), terms[1]]
+    )
+
+    assert [bind.value for bind in binds] == [[1], ""]
+    assert family.scalars(changed, {"blank": [2, 3]}).all() == [2, 3]
+    assert family.scalars(changed, {"blank": []}).all() == []
+    assert family.scalars(statement).all() == [1]

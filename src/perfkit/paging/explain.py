@@ -19,8 +19,9 @@ from sqlalchemy.sql.elements import BinaryExpression, BindParameter, Null
 
 from perfkit.errors import NotSeekable, PagingDeclarationError
 from perfkit.paging.cursor import Position
+from perfkit.paging.kept import planned
 from perfkit.paging.keyset import fetch
-from perfkit.paging.plan import Plan, dialect_of, planned
+from perfkit.paging.plan import Plan, dialect_of
 from perfkit.sqla.asked import asked_of
 
 MAX_BUFFERS, MAX_FILTERED = 250, 400  # what every ordering of the measurements stays below, at any depth

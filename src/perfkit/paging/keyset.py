@@ -5,11 +5,10 @@ planned → read branches until the page is full → trim the keys off the rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict, TypeVar, TypeVarTuple, Unpack, overload
 
-from sqlalchemy import Column, CompoundSelect, Result, Row, Select, Table
+from sqlalchemy import CompoundSelect, Result, Row, Select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
@@ -17,9 +16,9 @@ from perfkit.codec import Codec
 from perfkit.errors import PagingDeclarationError
 from perfkit.paging.count import Count
 from perfkit.paging.cursor import Cursors, Position, Side, name_of
-from perfkit.paging.keys import Key
+from perfkit.paging.kept import planned
 from perfkit.paging.page import Page
-from perfkit.paging.plan import LIMIT, Plan, planned
+from perfkit.paging.plan import LIMIT, Plan, text_of
 from perfkit.sqla.private import wants_unique
 
 T = TypeVar("T")
@@ -95,7 +94,7 @@ def keyset(
     if (after is not None) + (before is not None) + bool(last) > 1:
         raise PagingDeclarationError("give one of after=, before= and last=.")
     made = planned(session, statement, assume_unique=assume_unique)
-    names = Named(made.keys, statement, scope, bind_filter=bind_filter, cursors=cursors)
+    names = Named(made, scope, bind_filter=bind_filter, cursors=cursors)
     text = before if after is None else after
     position = None if text is None else names.read(text)
     backward = bool(last) or before is not None
@@ -151,10 +150,10 @@ class Found:
 def fetch(session: Session, made: Plan, position: Position | None, limit: int, *, backward: bool) -> Found:
     """Up to `limit` rows from a position on, or from an end."""
     if position is None:
-        return read_rows(session.execute(made.start(backward=backward), {LIMIT: limit}), made.width)
+        return read_rows(session.execute(made.start(backward=backward), {LIMIT: limit, **made.values}), made.width)
     inclusive = position.side is (Side.AFTER if backward else Side.BEFORE)
     nulls = tuple(value is None for value in position.values)
-    values = {key.name: value for key, value in zip(made.keys, position.values, strict=True)}
+    values = {**made.values, **{key.name: value for key, value in zip(made.keys, position.values, strict=True)}}
     found = Found([], [])
     for statement in made.beyond(nulls, backward=backward, inclusive=inclusive):
         part = read_rows(session.execute(statement, {LIMIT: limit - len(found.items), **values}), made.width)
@@ -183,13 +182,12 @@ _CODEC = Codec()
 class Named:
     """Cursors of one ordering, scope and filter."""
 
-    def __init__(self, keys: Sequence[Key], statement: Any, scope: str, *, bind_filter: bool, cursors: Cursors) -> None:
-        self._keys, self._statement, self._scope = keys, statement, scope
-        self._bind_filter, self._cursors = bind_filter, cursors
+    def __init__(self, made: Plan, scope: str, *, bind_filter: bool, cursors: Cursors) -> None:
+        self._made, self._scope, self._bind_filter, self._cursors = made, scope, bind_filter, cursors
         self._name: bytes | None = None
 
     def read(self, text: str) -> Position:
-        return self._cursors.read(text, self.name, len(self._keys))
+        return self._cursors.read(text, self.name, len(self._made.keys))
 
     def write(self, position: Position) -> str:
         return self._cursors.write(position, self.name)
@@ -198,21 +196,8 @@ class Named:
     def name(self) -> bytes:
         """What its cursors are sealed under."""
         if self._name is None:
-            ordering = ";".join(map(_text_of_key, self._keys))
-            condition = getattr(self._statement, "whereclause", None) if self._bind_filter else None
-            where = "" if condition is None else _text(condition)
-            self._name = name_of(ordering.encode(), self._scope.encode(), where.encode())
+            made = self._made
+            bound = self._bind_filter and made.condition is not None
+            where = text_of(made.condition, made.values) if bound else ""
+            self._name = name_of(made.ordering.encode(), self._scope.encode(), where.encode())
         return self._name
-
-
-def _text_of_key(key: Key) -> str:
-    way = "desc" if key.term.descending else "asc"
-    return f"{_text(key.term.expression)} {way} {key.nulls_first}"
-
-
-def _text(expression: Any) -> str:
-    """The same in every process: SQL, and the values in it."""
-    if isinstance(expression, Column) and isinstance(expression.table, Table):
-        return f"{expression.table.fullname}.{expression.name}"
-    compiled = expression.compile()
-    return f"{compiled} {sorted(compiled.params.items())!r}"

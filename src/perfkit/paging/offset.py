@@ -18,9 +18,10 @@ from sqlalchemy.orm import Session
 
 from perfkit.errors import OffsetTooDeep, PagingDeclarationError
 from perfkit.paging.count import Count
+from perfkit.paging.kept import planned
 from perfkit.paging.keyset import MAX_SIZE, check_size, read_rows
 from perfkit.paging.page import Total
-from perfkit.paging.plan import LIMIT, OFFSET, planned
+from perfkit.paging.plan import LIMIT, OFFSET
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -106,7 +107,7 @@ def offset(
     if skipped > max_offset:
         raise OffsetTooDeep(skipped, max_offset)
     made = planned(session, statement, assume_unique=assume_unique)
-    found = read_rows(session.execute(made.skipping(), {LIMIT: size + 1, OFFSET: skipped}), made.width)
+    found = read_rows(session.execute(made.skipping(), {LIMIT: size + 1, OFFSET: skipped, **made.values}), made.width)
     return NumberedPage(
         items=found.items[:size],
         number=number,

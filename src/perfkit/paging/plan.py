@@ -12,12 +12,26 @@ entities are joined back to it, so that their loader options work as ever.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import starmap
 from typing import Any
 
-from sqlalchemy import CompoundSelect, Dialect, Integer, Select, bindparam, func, inspect, literal_column, select, true
+from sqlalchemy import (
+    Column,
+    CompoundSelect,
+    Dialect,
+    Integer,
+    Select,
+    Table,
+    bindparam,
+    func,
+    inspect,
+    literal_column,
+    select,
+    true,
+)
 from sqlalchemy.orm import Session
 
 from perfkit.errors import PagingDeclarationError
@@ -31,7 +45,6 @@ from perfkit.sqla.private import (
     parts_of,
     reads_own_joins,
     roots_of,
-    structure_of,
 )
 
 NAME = "perfkit_key_{}"
@@ -44,9 +57,15 @@ class Plan:
 
     statement: Any
     keys: tuple[Key, ...]
+    ordering: str
+    """What tells it from other orderings, in every process."""
+    condition: Any
+    """The WHERE that it came with."""
     width: int
     narrow: Any
     """Of entities alone, by a plain SELECT: the same with their primary keys only, to be joined back."""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """What its blanks stand for."""
     _made: dict[Any, list[Any]] = field(default_factory=dict, compare=False, repr=False)
 
     def start(self, *, backward: bool) -> Any:
@@ -89,49 +108,12 @@ class Plan:
         return statement.limit(bindparam(LIMIT, type_=Integer))
 
 
-def planned(session: Session, statement: Any, *, assume_unique: bool = False) -> Plan:
-    """How `statement` is paged on the database of `session`; kept for statements that are the same, values too.
-
-    What is kept is worth more than half of what a page costs here, and who turns pages asks for the same statement.
+def plan_of(statement: Any, dialect: Dialect, *, assume_unique: bool) -> Plan:
+    """How `statement` is paged on a database.
 
     Raises:
         PagingDeclarationError: it is not a SELECT or a compound of them, or it cannot be paged.
     """
-    dialect = dialect_of(session, statement)
-    same = None if statement_options(statement) else _same(statement)
-    if same is None:
-        return _plan(statement, dialect, assume_unique=assume_unique)
-    key = (same, dialect.name, dialect.driver, assume_unique)
-    try:
-        found = _KEPT.get(key)
-    except TypeError:  # a value that has no hash
-        return _plan(statement, dialect, assume_unique=assume_unique)
-    if found is None:
-        found = _KEPT[key] = _plan(statement, dialect, assume_unique=assume_unique)
-        while len(_KEPT) > _KEEPS:
-            _KEPT.pop(next(iter(_KEPT)), None)
-    return found
-
-
-_KEPT: dict[Any, Plan] = {}
-_KEEPS = 500
-
-
-def statement_options(statement: Any) -> Any:
-    """The execution options of a statement, which its structure does not show."""
-    return getattr(statement, "get_execution_options", dict)()
-
-
-def _same(statement: Any) -> Any:
-    """What is equal of statements that are the same; None if that cannot be known."""
-    structure = structure_of(statement) if isinstance(statement, Select | CompoundSelect) else None
-    if structure is None:
-        return None
-    values = tuple(tuple(each) if isinstance(each, list) else each for each in structure[1])
-    return structure[0], values, tuple(map(type, values))
-
-
-def _plan(statement: Any, dialect: Dialect, *, assume_unique: bool) -> Plan:
     if not isinstance(statement, Select | CompoundSelect):
         raise PagingDeclarationError(f"give a select() or a union(), not {type(statement).__name__}")
     try:
@@ -142,6 +124,7 @@ def _plan(statement: Any, dialect: Dialect, *, assume_unique: bool) -> Plan:
     terms += [Term(column, column) for column in (tie(statement) for tie in analysis.ties)]
     width = 1 if isinstance(statement, CompoundSelect) else len(statement.column_descriptions)
     plain: Any = statement.order_by(None)
+    named = terms
     if analysis.wrapped:
         if parts_of(statement).distinct_on:
             plain = statement.order_by(*(term.shown for term in terms[len(terms) - len(analysis.ties) :]))
@@ -149,7 +132,24 @@ def _plan(statement: Any, dialect: Dialect, *, assume_unique: bool) -> Plan:
     keys = _keys(terms, analysis, dialect)
     reads = (key.read.label(key.name) for key in keys)
     narrow = partial(_deferred, plain, dialect) if not analysis.wrapped and _is_of_entities(statement, keys) else None
-    return Plan(plain.add_columns(*reads), keys, width, narrow)
+    ordering = ";".join(starmap(_text_of_key, zip(keys, [*named, *keys[len(named) :]], strict=False)))
+    condition = getattr(statement, "whereclause", None)
+    return Plan(plain.add_columns(*reads), keys, ordering, condition, width, narrow)
+
+
+def _text_of_key(key: Key, term: Term | Key) -> str:
+    """`key` after what the statement was given as it, since a wrapped one has names of ours."""
+    way = "desc" if key.term.descending else "asc"
+    shown = text_of(term.expression) if isinstance(term, Term) else "number"
+    return f"{shown} {way} {key.nulls_first}"
+
+
+def text_of(expression: Any, values: Mapping[str, Any] | None = None) -> str:
+    """The same in every process: SQL, and the values in it; `values` are those of blanks."""
+    if isinstance(expression, Column) and isinstance(expression.table, Table):
+        return f"{expression.table.fullname}.{expression.name}"
+    compiled = expression.compile()
+    return f"{compiled} {sorted({**compiled.params, **(values or {})}.items())!r}"
 
 
 def _is_of_entities(statement: Any, keys: Sequence[Key]) -> bool:
@@ -189,7 +189,10 @@ def dialect_of(session: Session, statement: Any) -> Dialect:
 
 def _distinct(terms: Sequence[Term]) -> list[Term]:
     """Without what cannot change the order, because it stands in it already."""
-    return list({hash(term.expression): term for term in reversed(terms)}.values())[::-1]
+    found: dict[int, Term] = {}
+    for term in terms:
+        found.setdefault(hash(term.expression), term)
+    return list(found.values())
 
 
 def _keys(terms: Sequence[Term], analysis: Analysis, dialect: Dialect) -> tuple[Key, ...]:

@@ -283,17 +283,22 @@ def _column_may_be_null(column: Any, sources: Sources) -> bool:
         return bool(getattr(column, "nullable", True))
     while isinstance(inner, Alias) and not isinstance(inner.element, Table):
         inner = inner.element
-    inner = getattr(inner, "element", None)
+    inner = _inside(inner)
     if isinstance(inner, Table):
         return bool(getattr(column, "nullable", True))
     while isinstance(inner, CTE | Subquery):
         inner = inner.element
-    recursive = getattr(source.selectable, "recursive", False) or getattr(source.selectable.element, "recursive", False)
+    recursive = any(getattr(each, "recursive", False) for each in (source.selectable, _inside(source.selectable)))
     if recursive or not isinstance(inner, Select | CompoundSelect):
         return True
     columns = list(source.selectable.c)
     place = next((number for number, each in enumerate(columns) if hash(each) == hash(column)), None)
     return True if place is None else selected_may_be_null(inner, place)
+
+
+def _inside(selectable: Any) -> Any:
+    """What an alias or a subquery is of; None of VALUES and the like."""
+    return getattr(selectable, "element", None)
 
 
 def selected_may_be_null(statement: Any, place: int) -> bool:

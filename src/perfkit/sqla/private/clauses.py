@@ -6,8 +6,8 @@ joins_of, selects_from    Select._setup_joins, ._from_obj    else: none; nothing
 roots_of            Select._raw_columns, ._annotations    else: Select.column_descriptions, at 20 µs
 locks_rows          Select._for_update_arg            else: False; looped locks are taken for loops
 structure_of        ClauseElement._generate_cache_key     else: None; statements are not cached
-binds_of, blank_of, where_terms    the same, BindParameter._clone, Select._where_criteria    else: none; pages are planned
-                    again for each value of a filter
+binds_of, blank_of, where_terms    the same, BindParameter._clone, Select._where_criteria    else: none; pages are
+                    planned again for each value of a filter
 with_where          Select._where_criteria            else: LookupError; nothing is batched or paged
 """
 
