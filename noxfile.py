@@ -37,7 +37,7 @@ EXAMPLE = HERE / "examples/wastemgmt"
 PYTHON_FOLDERS = ("src", "examples", "tools", "tests", "benchmarks", "docs", "noxfile.py", "conftest.py")
 TYPED = ("src", "examples/wastemgmt/wastemgmt", "tools", "benchmarks", "tests/typing", "noxfile.py", "conftest.py")
 GROUPS = ("boot", "demo", "test", "types", "lint", "docs", "bench")
-FUZZED = ("cache", "batching")
+FUZZED = ("cache", "batching", "paging")
 WITHOUT_PROJECT = ("boot", "lint")
 
 nox.needs_version = ">=2025.5"
@@ -102,9 +102,9 @@ def proof(session: nox.Session) -> None:
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """Judge a million hostile cache entries, and run 10,000 programs with and without auto-batching.
+    """Judge a million hostile cache entries, run 10,000 programs with and without auto-batching, page 2,400 statements.
 
-    `-- cache 5000` or `-- batching 5000` does one of them, that often.
+    `-- cache 5000`, `-- batching 5000` or `-- paging 5000` does one of them, that often.
     """
     _install(session, "test")
     name, *count = session.posargs or ("",)
