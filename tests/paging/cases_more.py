@@ -208,6 +208,13 @@ def more_cases(dialect: str) -> Iterator[tuple[str, Any]]:
                 select(Item.id).where(Item.owner_id == Owner.id).limit(2).lateral()
             ),
         )
+        yield "set", select(Owner.name, func.unnest(pg.array([3, 1, 3])).label("u")).order_by("u")
+        yield (
+            "rollup",
+            select(Item.rank, Item.active, func.count())
+            .group_by(func.rollup(Item.rank, Item.active))
+            .order_by(Item.rank),
+        )
         g = func.generate_series(1, 12).column_valued("n")
         yield "series", select(g).order_by(g.desc())
         yield "jsonb", select(Item.id, cast(func.to_jsonb(Item.price), pg.JSONB).label("j")).order_by("j")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import delete, func, select, text, union_all
-from sqlalchemy.orm import Session
+from sqlalchemy import JSON, cast, delete, func, literal, select, text, union_all
+from sqlalchemy.orm import Session, contains_eager
 
 from perfkit.errors import NotUniqueOrder, PagingDeclarationError
 from perfkit.paging import keyset
+from tests.paging.conftest import within_on
 from tests.paging.models import Item, Owner, log
 
 
@@ -77,6 +78,44 @@ def test_what_is_no_select_is_refused(within_sqlite, statement):
 def test_text_that_is_no_name_is_refused(within_sqlite):
     """What it compares with cannot be known."""
     assert "ORDER BY" in str(refusal(within_sqlite, select(Item).order_by(text("lower(name) || 'x'"))))
+
+
+@pytest.mark.parametrize(
+    ("statement", "says"),
+    [
+        (select(Item).order_by(func.random()), "another value each time"),
+        (select(Item.id).order_by(text("3")), "ORDER BY 3"),
+        (select(Item.rank).distinct().order_by(Item.name), "DISTINCT"),
+        (select(text("*")).select_from(Item), "which columns"),
+        (select(), "which columns"),
+        (select(Owner).join(Owner.items).options(contains_eager(Owner.items)), "Owner.items"),
+    ],
+)
+def test_what_would_lose_rows_is_refused(within_sqlite, statement, says):
+    """Each was paged once, and was wrong."""
+    assert says in str(refusal(within_sqlite, statement))
+
+
+def test_a_key_that_is_too_long_for_a_cursor_is_refused_when_the_cursor_is_made(within_sqlite):
+    """The page can be read; a cursor that would be refused is not handed out."""
+
+    def check(session):
+        page = keyset(session, select(Item).order_by(literal("z" * 70_000) + Item.name), size=5)
+        assert len(page.items) == 5
+        with pytest.raises(PagingDeclarationError, match="order by something shorter"):
+            page.cursor(0)
+
+    within_sqlite(check)
+
+
+def test_json_has_no_order_on_postgresql(shops):
+    """It is not an order of text, either."""
+
+    def check(session):
+        with pytest.raises(PagingDeclarationError, match="jsonb"):
+            keyset(session, select(Item.id).order_by(cast(Item.note, JSON)), size=5)
+
+    within_on(shops("psycopg"), is_async=False)(check)
 
 
 def test_a_union_is_ordered_by_what_it_selects(within_sqlite):

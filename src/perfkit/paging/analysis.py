@@ -14,11 +14,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, CompoundSelect, Label, Table
+from sqlalchemy import Column, CompoundSelect, Label, Table, TextClause
 
 from perfkit.errors import NotUniqueOrder, PagingDeclarationError
-from perfkit.sqla.ordering import Term, expressions_of, has_aggregate, has_window, parts_inside
-from perfkit.sqla.private import Parts, parts_of, structure_of
+from perfkit.sqla.ordering import (
+    Term,
+    expressions_of,
+    gives_rows,
+    groups_twice,
+    has_aggregate,
+    has_window,
+    is_volatile,
+    parts_inside,
+)
+from perfkit.sqla.private import Parts, collection_of_joins, parts_of, structure_of
 from perfkit.sqla.uniqueness import (
     Source,
     Sources,
@@ -77,15 +86,27 @@ def _analyse(statement: Any, terms: Sequence[Term], *, assume_unique: bool) -> A
         raise PagingDeclarationError(
             "the statement has a LIMIT or OFFSET of its own: page a subquery, or leave it out."
         )
+    for term in terms:
+        if is_volatile(term.expression):
+            raise PagingDeclarationError(f"ORDER BY {term.expression}: it has another value each time it is asked for.")
     if isinstance(statement, CompoundSelect):
         return _of_compound(statement, parts, terms)
+    if (collection := collection_of_joins(statement)) is not None:
+        raise PagingDeclarationError(
+            f"contains_eager({collection}): a page of joined rows would cut the collection short; "
+            "load it by selectinload or joinedload."
+        )
     sources = sources_of(statement)
     selected = list(statement.selected_columns)
+    if not selected or any(isinstance(each, TextClause) for each in selected):
+        raise PagingDeclarationError("it is not known which columns are selected: give columns or entities, not text.")
     windowed = any(map(has_window, (*selected, *(term.expression for term in terms))))
     search = _Search(statement, parts, terms, sources, selected)
-    numbered = False
+    numbered, subtotals = False, any(map(groups_twice, parts.group_by))
     if assume_unique or is_one_row(statement):
         ties: list[Tie] = []
+    elif subtotals or any(map(gives_rows, selected)):
+        ties, numbered = [], True
     elif parts.group_by:
         ties = search.of_groups()
     elif parts.is_distinct and not parts.distinct_on:
@@ -97,7 +118,7 @@ def _analyse(statement: Any, terms: Sequence[Term], *, assume_unique: bool) -> A
         wrapped=windowed or numbered or bool(parts.distinct_on),
         numbered=numbered,
         ties=tuple(ties),
-        nullable=tuple(may_be_null(each, sources) for each in keys),
+        nullable=tuple(subtotals or may_be_null(each, sources) for each in keys),
         aggregate=tuple(map(has_aggregate, keys)),
     )
 
@@ -164,8 +185,13 @@ class _Search:
         return [_group(place) for place in self._fewest(groups)]
 
     def of_selected(self) -> list[Tie]:
-        """Of a DISTINCT, what it selects."""
+        """Of a DISTINCT, what it selects; its keys have to follow from that, or they would make equal rows differ."""
         columns = [each.element if isinstance(each, Label) else each for each in self.selected]
+        found = self.sources.closure({each for each in columns if isinstance(each, Column)})
+        for term in self.terms:
+            inside = {each for each in parts_inside(term.expression) if isinstance(each, Column)}
+            if not inside <= found and not _is_among(term.expression, columns):
+                raise PagingDeclarationError(f"ORDER BY {term.shown}: a DISTINCT is ordered by what it selects.")
         return [_selected(place) for place in self._fewest(columns)]
 
     def _fewest(self, wanted: Sequence[Any]) -> list[int]:

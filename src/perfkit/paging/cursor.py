@@ -70,14 +70,20 @@ class Cursors:
         """The text of a position in the ordering `name`.
 
         Raises:
-            PagingDeclarationError: a key is of a type that no cursor can hold.
+            PagingDeclarationError: a key is of a type that no cursor can hold, or too long.
         """
         values = tuple(map(_portable, position.values))
         try:
             body = _CODEC.pack([int(position.side), *values])
         except Unpackable as unpackable:
             raise PagingDeclarationError(f"a key of the ordering cannot stand in a cursor: {unpackable}") from None
-        return urlsafe_b64encode(VERSION + self._seal.close(name, body)).rstrip(b"=").decode()
+        text = urlsafe_b64encode(VERSION + self._seal.close(name, body)).rstrip(b"=").decode()
+        if len(text) > MAX_CHARACTERS:
+            raise PagingDeclarationError(
+                f"a row's keys make a cursor of {len(text)} characters, and {MAX_CHARACTERS} are allowed: "
+                "order by something shorter, such as a part of the text."
+            )
+        return text
 
     def read(self, text: object, name: bytes, width: int) -> Position:
         """The position in the ordering `name`, of `width` keys, that a text stands for.

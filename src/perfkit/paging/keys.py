@@ -18,9 +18,11 @@ from typing import Any
 
 from sqlalchemy import Dialect, Text, and_, bindparam, cast, literal_column, true, tuple_, type_coerce
 from sqlalchemy import types as kinds
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql.elements import ColumnClause, Grouping
 from sqlalchemy.sql.expression import ColumnElement
 
+from perfkit.errors import PagingDeclarationError
 from perfkit.sqla.ordering import Term
 
 
@@ -123,6 +125,10 @@ def _on_postgresql(compared: ColumnElement[Any], kind: Any, dialect: Dialect) ->
     """How to read it, and what to cast it back to."""
     kind = kind.dialect_impl(dialect) if isinstance(kind, kinds.TypeDecorator) else kind
     kind = kind.impl if isinstance(kind, kinds.TypeDecorator) else kind
+    if isinstance(kind, kinds.JSON) and not isinstance(kind, postgresql.JSONB):
+        raise PagingDeclarationError(
+            f"ORDER BY {compared}: PostgreSQL has no order for json; cast it to jsonb or text."
+        )
     if isinstance(kind, kinds.Float):
         return type_coerce(cast(compared, kinds.Double), _UNTYPED), None
     if dialect.driver == "asyncpg" and (isinstance(kind, kinds.Date) or getattr(kind, "timezone", False)):

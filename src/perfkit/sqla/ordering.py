@@ -124,7 +124,10 @@ def _of_text(text: str, columns: _Columns) -> Iterator[Term]:
         name, nulls = found["name"], found["nulls"]
         shown: ColumnElement[Any]
         if name.isdecimal():
-            shown = columns.all()[int(name) - 1]
+            selected = columns.all()
+            if not 1 <= int(name) <= len(selected):
+                raise UnknownTerm(text)
+            shown = selected[int(name) - 1]
         else:
             try:
                 shown = columns.named(name.strip('"`'))
@@ -148,6 +151,38 @@ def parts_inside(expression: Any) -> Iterator[Any]:
 def has_window(expression: Any) -> bool:
     """Whether its value depends on which other rows there are: it has an OVER."""
     return any(isinstance(each, Over) for each in parts_inside(expression))
+
+
+_VOLATILE = frozenset({"random", "rand", "newid", "gen_random_uuid", "uuid_generate_v4", "uuid", "clock_timestamp"})
+_SETS = frozenset(
+    {
+        *("unnest", "generate_series", "generate_subscripts", "regexp_matches", "regexp_split_to_table"),
+        *("string_to_table", "json_array_elements", "jsonb_array_elements", "json_array_elements_text"),
+        *("jsonb_array_elements_text", "json_each", "jsonb_each", "json_object_keys", "jsonb_object_keys"),
+        *("jsonb_path_query", "st_dump", "st_dumppoints"),
+    }
+)
+_GROUPINGS = frozenset({"rollup", "cube", "grouping_sets"})
+
+
+def is_volatile(expression: Any) -> bool:
+    """Whether it has another value each time."""
+    return _calls(expression, _VOLATILE)
+
+
+def gives_rows(expression: Any) -> bool:
+    """Whether it makes several rows of one, in what is selected."""
+    return _calls(expression, _SETS)
+
+
+def groups_twice(expression: Any) -> bool:
+    """Whether, in GROUP BY, it makes more groups than values: ROLLUP and the like."""
+    return _calls(expression, _GROUPINGS)
+
+
+def _calls(expression: Any, names: frozenset[str]) -> bool:
+    found = (each for each in parts_inside(expression) if isinstance(each, FunctionElement))
+    return any(getattr(each, "name", "").lower() in names for each in found)
 
 
 _AGGREGATES = frozenset(
