@@ -7,7 +7,8 @@
 # no `from __future__ import annotations`: FastAPI reads those of the dependencies made here, which name what is local
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Annotated, Any, Generic, Self, TypedDict, TypeVar
 
 from perfkit.errors import InvalidCursor, MissingExtra, OffsetTooDeep
@@ -146,7 +147,9 @@ class TotalOut(BaseModel):
     """How many items there are on all pages."""
 
     value: int
-    kind: str = Field(description="`exact`, `at_least`, `estimate` or `cached`.")
+    kind: str = Field(description="`exact`, `at_least`, `estimate`, `cached` or `carried`.")
+    counted: str | None = Field(default=None, description="If it is carried: the kind that it was counted as.")
+    counted_at: datetime | None = Field(default=None, description="If it is carried: since when.")
 
 
 class _FromAttributes(BaseModel):
@@ -229,4 +232,4 @@ class Listing(_FromAttributes, Generic[T]):
 
 
 def _total(total: Total | None) -> dict[str, Any] | None:
-    return None if total is None else {"value": total.value, "kind": total.kind}
+    return None if total is None else asdict(total)

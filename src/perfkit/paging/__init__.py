@@ -2,13 +2,13 @@
 
 `keyset(session, statement, size=50, after=cursor)` gives the rows after a position; `akeyset` is its twin for an
 AsyncSession. `Cursors` signs positions, `Page` is what comes back. `offset` and `aoffset` give pages by number, and
-`exact`, `capped`, `estimated` and `cached` count what is on all of them. `link_header`, `connection` and
+`exact`, `capped`, `estimated`, `cached` and `carried` count what is on all of them. `link_header`, `connection` and
 `listing` show a page as others expect it. `export` and `aexport` walk
 through everything in chunks, and `split` cuts it into parts for several workers.
 `assert_seekable` fails a test where the deepest page reads more than itself, and `suggest_index` names what is missing.
 """
 
-from perfkit.paging.count import cached, capped, estimated, exact
+from perfkit.paging.count import cached, capped, carried, estimated, exact
 from perfkit.paging.cursor import Cursors
 from perfkit.paging.explain import PageCost, assert_seekable, explain_page, suggest_index
 from perfkit.paging.export import Progress, aexport, export, split
@@ -30,6 +30,7 @@ __all__ = [
     "assert_seekable",
     "cached",
     "capped",
+    "carried",
     "connection",
     "connection_arguments",
     "estimated",
@@ -46,7 +47,7 @@ __all__ = [
 
 for _public in (
     *(Cursors, NumberedPage, Page, PageCost, Progress, Total),
-    *(akeyset, aoffset, cached, capped, estimated, exact, keyset, offset),
+    *(akeyset, aoffset, cached, capped, carried, estimated, exact, keyset, offset),
     *(connection, connection_arguments, link_header, listing, aexport, export, split),
     *(assert_seekable, explain_page, suggest_index),
 ):

@@ -1,6 +1,6 @@
 """Cursors: a position in an ordering as text that nobody else can make.
 
-    base64url of [version: 1][what codec.sealed makes of (side, values)]
+    base64url of [version: 1][what codec.sealed makes of (side, values), and of a total if one is carried]
 
 It is sealed under the name of its ordering, of the scope (a tenant, a user) and, if asked, of the statement's filter:
 what was made for one of them is nothing for another, and so is what somebody edited. It is text of the 64 letters of
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from enum import IntEnum
 from hashlib import sha256
 from os import urandom
@@ -36,11 +36,22 @@ class Side(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Memo:
+    """A total that a cursor carries: of which rows and which way of counting, how many, of which kind, since when."""
+
+    of: bytes
+    value: int
+    kind: str
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Position:
     """A place in an ordering: the keys of a row, and the side of it."""
 
     values: tuple[Any, ...]
     side: Side = Side.AT
+    memo: Memo | None = None
 
 
 class Cursors:
@@ -73,8 +84,9 @@ class Cursors:
             PagingDeclarationError: a key is of a type that no cursor can hold, or too long.
         """
         values = tuple(map(_portable, position.values))
+        memo = () if position.memo is None else (list(astuple(position.memo)),)
         try:
-            body = _CODEC.pack([int(position.side), *values])
+            body = _CODEC.pack([int(position.side), *values, *memo])
         except Unpackable as unpackable:
             raise PagingDeclarationError(f"a key of the ordering cannot stand in a cursor: {unpackable}") from None
         text = urlsafe_b64encode(VERSION + self._seal.close(name, body)).rstrip(b"=").decode()
@@ -98,9 +110,10 @@ class Cursors:
             body = _CODEC.unpack(self._seal.open(name, raw[1:]))
         except Unreadable:
             raise InvalidCursor("the cursor was not made here, or not for this ordering, scope and filter") from None
-        if not isinstance(body, list) or len(body) != width + 1 or body[0] not in tuple(Side):
+        if not isinstance(body, list) or len(body) - width not in (1, 2) or body[0] not in tuple(Side):
             raise InvalidCursor("the cursor is of another ordering")
-        return Position(tuple(body[1:]), Side(body[0]))
+        memo = Memo(*body[-1]) if len(body) - width == 2 else None
+        return Position(tuple(body[1 : width + 1]), Side(body[0]), memo)
 
 
 _CODEC = Codec()

@@ -5,7 +5,7 @@ planned → read branches until the page is full → trim the keys off the rows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypedDict, TypeVar, TypeVarTuple, Unpack, overload
 
 from sqlalchemy import CompoundSelect, Result, Row, Select
@@ -14,8 +14,8 @@ from sqlalchemy.orm import Session
 
 from perfkit.codec import Codec
 from perfkit.errors import PagingDeclarationError
-from perfkit.paging.count import Count
-from perfkit.paging.cursor import Cursors, Position, Side, name_of
+from perfkit.paging.count import Carried, Count
+from perfkit.paging.cursor import Cursors, Memo, Position, Side, name_of
 from perfkit.paging.kept import planned
 from perfkit.paging.page import Page
 from perfkit.paging.plan import LIMIT, Plan, text_of
@@ -81,7 +81,8 @@ def keyset(
         cursors: how cursors are signed; without it, they are good in this process only.
         scope: whom a cursor is for, such as a tenant: it is refused for another.
         bind_filter: refuse a cursor whose page had another WHERE, which else only moves to the same place there.
-        count: what finds `total`: `exact`, `capped(1000)`, `estimated()` or a function of session and statement.
+        count: what finds `total`: `exact`, `capped(1000)`, `estimated()`, `carried(exact)` or a function of session and
+            statement.
         assume_unique: believe that the ORDER BY tells every two rows apart.
         max_size: the largest size that is allowed.
 
@@ -105,11 +106,17 @@ def keyset(
         found.items.reverse()
         found.rows.reverse()
     came = position is not None
+    total = None
+    if isinstance(count, Carried):
+        of = name_of(made.rows.encode(), count.name.encode())
+        total, names.memo = count.total(session, statement, None if position is None else position.memo, of)
+    elif count is not None:
+        total = count(session, statement)
     return Page(
         items=found.items,
         has_next=came if backward else more,
         has_previous=more if backward else came,
-        total=None if count is None else count(session, statement),
+        total=total,
         is_backward=backward,
         _rows=found.rows,
         _width=made.width,
@@ -185,12 +192,14 @@ class Named:
     def __init__(self, made: Plan, scope: str, *, bind_filter: bool, cursors: Cursors) -> None:
         self._made, self._scope, self._bind_filter, self._cursors = made, scope, bind_filter, cursors
         self._name: bytes | None = None
+        self.memo: Memo | None = None
+        """What they carry besides."""
 
     def read(self, text: str) -> Position:
         return self._cursors.read(text, self.name, len(self._made.keys))
 
     def write(self, position: Position) -> str:
-        return self._cursors.write(position, self.name)
+        return self._cursors.write(replace(position, memo=self.memo), self.name)
 
     @property
     def name(self) -> bytes:

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
 
 from perfkit.paging.cursor import Position, Side
 
 T = TypeVar("T")
 
-Kind = Literal["exact", "at_least", "estimate", "cached"]
+Kind = Literal["exact", "at_least", "estimate", "cached", "carried"]
 
 
 @dataclass(frozen=True, slots=True)
 class Total:
     """How many rows there are on all pages, and how that is known.
 
-    `at_least`: counting was stopped there. `estimate`: what the planner expects. `cached`: counted earlier.
+    `at_least`: counting was stopped there. `estimate`: what the planner expects. `cached`: counted earlier. `carried`:
+    counted for an earlier page of the same walk, in the way that `counted` names, at `counted_at`.
     """
 
     value: int
     kind: Kind = "exact"
+    counted: Kind | None = None
+    counted_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

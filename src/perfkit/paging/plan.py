@@ -61,6 +61,7 @@ class Plan:
     """What tells it from other orderings, in every process."""
     condition: Any
     """The WHERE that it came with."""
+    dialect: Dialect
     width: int
     narrow: Any
     """Of entities alone, by a plain SELECT: the same with their primary keys only, to be joined back."""
@@ -75,6 +76,16 @@ class Plan:
     def skipping(self) -> Any:
         """The statement of a page by number: rows are skipped as keys, and entities joined to those that are left."""
         return self._kept(OFFSET, lambda: [self._skipping()])[0]
+
+    @property
+    def rows(self) -> str:
+        """The same in every process: which rows there are on all pages."""
+
+        def made() -> list[str]:
+            compiled = self.statement.compile(dialect=self.dialect)
+            return [f"{compiled} {sorted(compiled.params.items(), key=str)!r}"]
+
+        return f"{self._kept('rows', made)[0]} {sorted(self.values.items())!r}"
 
     def _skipping(self) -> Any:
         offset = bindparam(OFFSET, type_=Integer)
@@ -134,7 +145,7 @@ def plan_of(statement: Any, dialect: Dialect, *, assume_unique: bool) -> Plan:
     narrow = partial(_deferred, plain, dialect) if not analysis.wrapped and _is_of_entities(statement, keys) else None
     ordering = ";".join(starmap(_text_of_key, zip(keys, [*named, *keys[len(named) :]], strict=False)))
     condition = getattr(statement, "whereclause", None)
-    return Plan(plain.add_columns(*reads), keys, ordering, condition, width, narrow)
+    return Plan(plain.add_columns(*reads), keys, ordering, condition, dialect, width, narrow)
 
 
 def _text_of_key(key: Key, term: Term | Key) -> str:
