@@ -8,6 +8,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from perfkit.errors import NotSeekable, PagingDeclarationError
 from perfkit.paging import assert_seekable, explain_page, suggest_index
+from perfkit.paging.cursor import Position
+from perfkit.paging.explain import MAX_BUFFERS, MAX_FILTERED, cost_of
+from perfkit.paging.kept import planned
 
 ROWS = 60_000
 
@@ -74,6 +77,21 @@ def test_the_deepest_page_reads_little_more_than_itself(engine, name):
     """All orderings of the measurements: mixed, nullable, led by few values or a boolean."""
     with Session(engine) as session:
         assert_seekable(session, select(Job).order_by(*ORDERINGS[name]))
+
+
+@pytest.mark.parametrize("name", ["nullable", "nullable, descending", "NULLs last"])
+@pytest.mark.parametrize("number", [1_000, 5_000, 15_000])
+def test_a_page_within_the_nulls_reads_little_more_than_itself(engine, name, number):
+    """Also where few rows are before it, so that the primary key looks good to a planner."""
+    with Session(engine) as session:
+        session.execute(text("SET LOCAL random_page_cost = 40"))  # as a table looks that is larger than this one
+        made = planned(session, select(Job).order_by(*ORDERINGS[name]))
+        id_ = session.scalars(select(Job.id).where(Job.priority.is_(None)).order_by(Job.id).offset(number)).first()
+        for backward in (False, True):
+            cost = cost_of(session, made, Position((None, id_)), 50, backward=backward)
+            assert cost.buffers <= MAX_BUFFERS
+            assert cost.filtered <= MAX_FILTERED
+            assert not cost.sorted
 
 
 def test_a_page_without_an_index_is_found_out(engine):

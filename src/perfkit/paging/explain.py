@@ -48,10 +48,15 @@ def explain_page(session: Session, statement: Any, *, size: int = 50, assume_uni
         raise PagingDeclarationError("explain_page() asks PostgreSQL what a plan has read; no other database tells it.")
     made = planned(session, statement, assume_unique=assume_unique)
     end = fetch(session, made, None, size, backward=True)
+    start = Position(tuple(end.rows[-1][made.width :])) if end.rows else None
+    return cost_of(session, made, start, size, backward=False)
+
+
+def cost_of(session: Session, made: Plan, start: Position | None, size: int, *, backward: bool) -> PageCost:
+    """The cost of a page from a position on, or from an end."""
     connection = session.connection()
     with asked_of(connection) as asked:
-        start = Position(tuple(end.rows[-1][made.width :])) if end.rows else None
-        fetch(session, made, start, size + 1, backward=False)
+        fetch(session, made, start, size + 1, backward=backward)
     plans = []
     for sql, values in list(asked):
         told: Any = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}", values).scalar_one()

@@ -42,7 +42,11 @@ def branches(keys: Sequence[Key], nulls: Sequence[bool], *, inclusive: bool = Fa
         yield _branch(keys, _equal(keys, nulls))
     for start, end in reversed(list(_runs(keys, nulls))):
         before = _equal(keys[:start], nulls)
-        ranges = keys[start].beyond(nulls[start]) if end - start == 1 else [after_rows(keys[start:end])]
+        unseen = any(nulls[:start])
+        if end - start == 1:
+            ranges = keys[start].beyond(nulls[start], unseen=unseen)
+        else:
+            ranges = [after_rows(keys[start:end], unseen=unseen)]
         for each in ranges:
             yield _branch(keys[:end], [*before, each])
 
