@@ -10,10 +10,11 @@ from sqlalchemy import select
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import Session
 
+from perfkit.sqla.asked import asked_of
 from tests.paging.cases import cases
 from tests.paging.cases_more import more_cases
 from tests.paging.conftest import Within
-from tests.paging.models import TYPES, Thing
+from tests.paging.models import TYPES, Item, Thing
 from tests.paging.walks import agrees, whole
 
 CASES = dict(cases())
@@ -77,3 +78,25 @@ def unpaged(session: Session, statement: Any) -> list[Any]:
     except InvalidRequestError:  # joined eager loads of collections
         rows = list(session.execute(statement).unique().all())
     return [row[0] if len(row) == 1 else row for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("statement", "added"),
+    [
+        (select(Item.id, Item.name).order_by(Item.name), 0),
+        (select(Item.name, Item.rank.label("id"), Item.id.label("r")).order_by("r"), 0),
+        (select(Item.id, Item.price).order_by(Item.price), 1),
+        (select(Item.name).order_by(Item.rank), 2),
+        (select(Item).order_by(Item.rank), 2),
+    ],
+)
+def test_keys_that_are_selected_as_they_are_are_not_read_twice(statement, added: int, within: Within) -> None:
+    """Whole numbers and text; a number with a scale may be rounded on its way."""
+
+    def check(session: Session) -> None:
+        with asked_of(session.connection()) as asked:
+            expected = whole(session, statement)
+        assert asked[0][0].count("AS perfkit_key") == added
+        agrees(session, statement, expected=expected, sizes=(7,))
+
+    within(check)

@@ -48,7 +48,7 @@ def explain_page(session: Session, statement: Any, *, size: int = 50, assume_uni
         raise PagingDeclarationError("explain_page() asks PostgreSQL what a plan has read; no other database tells it.")
     made = planned(session, statement, assume_unique=assume_unique)
     end = fetch(session, made, None, size, backward=True)
-    start = Position(tuple(end.rows[-1][made.width :])) if end.rows else None
+    start = Position(tuple(end.rows[-1][place] for place in made.places)) if end.rows else None
     return cost_of(session, made, start, size, backward=False)
 
 

@@ -156,6 +156,15 @@ def _on_postgresql(compared: ColumnElement[Any], kind: Any, dialect: Dialect) ->
     return type_coerce(cast(compared, Text), _UNTYPED), kind
 
 
+def is_as_it_is(column: Column[Any], dialect: Dialect) -> bool:
+    """Whether its values reach Python as the driver gives them, and go back so: whole numbers and text."""
+    kind = column.type
+    plain = isinstance(kind, kinds.Integer | kinds.String) and not isinstance(kind, kinds.Enum)
+    if not plain or kind.column_expression(column) is not None:
+        return False
+    return kind.dialect_impl(dialect).result_processor(dialect, None) is None
+
+
 def after_rows(keys: Sequence[Key], *, unseen: bool) -> ColumnElement[Any]:
     """What comes after the values of keys without NULLs and of one direction: a comparison of row values."""
     ours = tuple_(*(key.compared for key in keys))

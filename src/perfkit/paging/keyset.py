@@ -119,7 +119,7 @@ def keyset(
         total=total,
         is_backward=backward,
         _rows=found.rows,
-        _width=made.width,
+        _places=made.places,
         _asked=position,
         _write=names.write,
     )
@@ -157,13 +157,13 @@ class Found:
 def fetch(session: Session, made: Plan, position: Position | None, limit: int, *, backward: bool) -> Found:
     """Up to `limit` rows from a position on, or from an end."""
     if position is None:
-        return read_rows(session.execute(made.start(backward=backward), {LIMIT: limit, **made.values}), made.width)
+        return read_rows(session.execute(made.start(backward=backward), {LIMIT: limit, **made.values}), made)
     inclusive = position.side is (Side.AFTER if backward else Side.BEFORE)
     nulls = tuple(value is None for value in position.values)
     values = {**made.values, **{key.name: value for key, value in zip(made.keys, position.values, strict=True)}}
     found = Found([], [])
     for statement in made.beyond(nulls, backward=backward, inclusive=inclusive):
-        part = read_rows(session.execute(statement, {LIMIT: limit - len(found.items), **values}), made.width)
+        part = read_rows(session.execute(statement, {LIMIT: limit - len(found.items), **values}), made)
         found.items += part.items
         found.rows += part.rows
         if len(found.items) >= limit:
@@ -171,16 +171,19 @@ def fetch(session: Session, made: Plan, position: Position | None, limit: int, *
     return found
 
 
-def read_rows(result: Result[Any], width: int) -> Found:
-    """The rows of a result, without keys, and the keys."""
+def read_rows(result: Result[Any], made: Plan) -> Found:
+    """The rows of a result, without the keys that were added to them, and with them."""
     if wants_unique(result):
         # joined collections repeat a row once for each member; what tells rows apart is their keys
-        result = result.unique(lambda row: _CODEC.pack(list(row[width:])))
-    if width == 1:
-        rows = result.all()
-        return Found([row[0] for row in rows], list(rows))
+        result = result.unique(lambda row: _CODEC.pack([row[place] for place in made.places]))
+    if made.width == 1:
+        rows = list(result.all())
+        return Found([row[0] for row in rows], rows)
+    if max(made.places, default=0) < made.width:
+        items = list(result.all())
+        return Found(items, items.copy())
     frozen = result.freeze()
-    return Found(list(frozen().columns(*range(width)).all()), list(frozen.data))
+    return Found(list(frozen().columns(*range(made.width)).all()), list(frozen.data))
 
 
 _CODEC = Codec()

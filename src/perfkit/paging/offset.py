@@ -107,7 +107,7 @@ def offset(
     if skipped > max_offset:
         raise OffsetTooDeep(skipped, max_offset)
     made = planned(session, statement, assume_unique=assume_unique)
-    found = read_rows(session.execute(made.skipping(), {LIMIT: size + 1, OFFSET: skipped, **made.values}), made.width)
+    found = read_rows(session.execute(made.skipping(), {LIMIT: size + 1, OFFSET: skipped, **made.values}), made)
     return NumberedPage(
         items=found.items[:size],
         number=number,

@@ -45,7 +45,7 @@ class Page(Generic[T]):
     is_backward: bool = False
     """Whether it was read from its end: `before` a cursor, or as the `last`."""
     _rows: Sequence[Any] = field(default=(), repr=False, compare=False)
-    _width: int = field(default=0, repr=False, compare=False)
+    _places: Sequence[int] = field(default=(), repr=False, compare=False)
     _asked: Position | None = field(default=None, repr=False, compare=False)
     _write: Callable[[Position], str] | None = field(default=None, repr=False, compare=False)
 
@@ -61,7 +61,7 @@ class Page(Generic[T]):
 
     def cursor(self, place: int) -> str:
         """The cursor of one item, to ask for what comes after or before it."""
-        return self._text(Position(tuple(self._rows[place][self._width :])))
+        return self._text(Position(tuple(self._rows[place][each] for each in self._places)))
 
     def __iter__(self) -> Iterator[T]:
         return iter(self.items)

@@ -23,6 +23,7 @@ from sqlalchemy import (
     CompoundSelect,
     Dialect,
     Integer,
+    Label,
     Select,
     Table,
     bindparam,
@@ -36,7 +37,7 @@ from sqlalchemy.orm import Session
 
 from perfkit.errors import PagingDeclarationError
 from perfkit.paging.analysis import Analysis, analysed, place_of
-from perfkit.paging.keys import Key, key_of
+from perfkit.paging.keys import Key, is_as_it_is, key_of
 from perfkit.paging.seek import Branch, branches
 from perfkit.sqla.ordering import Term, UnknownTerm, terms_of
 from perfkit.sqla.private import (
@@ -53,7 +54,7 @@ LIMIT, OFFSET = "perfkit_limit", "perfkit_offset"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A statement without order, its keys, and how many columns of a row are the caller's."""
+    """A statement without order, its keys, and where in a row they are: the first `width` columns are the caller's."""
 
     statement: Any
     keys: tuple[Key, ...]
@@ -63,6 +64,7 @@ class Plan:
     """The WHERE that it came with."""
     dialect: Dialect
     width: int
+    places: tuple[int, ...]
     narrow: Any
     """Of entities alone, by a plain SELECT: the same with their primary keys only, to be joined back."""
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -141,11 +143,29 @@ def plan_of(statement: Any, dialect: Dialect, *, assume_unique: bool) -> Plan:
             plain = statement.order_by(*(term.shown for term in terms[len(terms) - len(analysis.ties) :]))
         plain, terms, width = _wrapped(plain, terms, numbered=analysis.numbered)
     keys = _keys(terms, analysis, dialect)
-    reads = (key.read.label(key.name) for key in keys)
+    own = {} if analysis.wrapped or any(key.aggregate for key in keys) else _selected_as_they_are(statement, dialect)
+    found = [own.get(key.term.expression) for key in keys]
+    added = iter(range(width, width + len(keys)))
+    places = tuple(next(added) if place is None else place for place in found)
+    reads = [key.read.label(key.name) for key, place in zip(keys, found, strict=True) if place is None]
     narrow = partial(_deferred, plain, dialect) if not analysis.wrapped and _is_of_entities(statement, keys) else None
     ordering = ";".join(starmap(_text_of_key, zip(keys, [*named, *keys[len(named) :]], strict=False)))
     condition = getattr(statement, "whereclause", None)
-    return Plan(plain.add_columns(*reads), keys, ordering, condition, dialect, width, narrow)
+    selecting = plain.add_columns(*reads) if reads else plain
+    return Plan(selecting, keys, ordering, condition, dialect, width, places, narrow)
+
+
+def _selected_as_they_are(statement: Any, dialect: Dialect) -> dict[Any, int]:
+    """Columns that a statement selects and that no type changes on their way from the driver, with their places."""
+    selected = list(statement.selected_columns)
+    if len(selected) != len(statement.column_descriptions):
+        return {}  # entities and bundles
+    found: dict[Any, int] = {}
+    for place, each in enumerate(selected):
+        bare = each.element if isinstance(each, Label) else each
+        if isinstance(bare, Column) and is_as_it_is(bare, dialect):
+            found.setdefault(bare, place)
+    return found
 
 
 def _text_of_key(key: Key, term: Term | Key) -> str:
