@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import bindparam, func, not_, or_, select, text
+from sqlalchemy import Integer, bindparam, func, not_, or_, select, text
 from sqlalchemy.orm import joinedload, selectinload, subqueryload
 
 from perfkit.errors import InvalidCursor
@@ -90,6 +90,18 @@ def test_a_cursor_knows_the_values_of_its_ordering(within_sqlite):
             assert keyset(session, one, size=2, after=cursor).items
             with pytest.raises(InvalidCursor):
                 keyset(session, other, size=2, after=cursor)
+
+    within_sqlite(check)
+
+
+def test_a_value_that_is_null_is_not_taken_for_one_that_is_not(within_sqlite):
+    """`coalesce(price, :other)` can be NULL with the one, and not with the other."""
+
+    def check(session):
+        for other in (5, None, 5):
+            key = func.coalesce(Item.price, bindparam("other", other, type_=Integer))
+            statement = select(Item).order_by(key.desc())
+            assert len(items(forward(session, statement, 7))) == 60
 
     within_sqlite(check)
 

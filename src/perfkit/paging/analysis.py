@@ -4,7 +4,7 @@ A condition on a key goes into WHERE, or into HAVING if the key is an aggregate.
 function counts rows that the condition would take away, DISTINCT ON keeps the first of them, a UNION has no WHERE – the
 statement becomes a subquery and the condition stands around it.
 
-None of this depends on values, so it is kept for statements of one structure.
+Little of this depends on values, so it is kept for statements of one structure.
 """
 
 from __future__ import annotations
@@ -71,13 +71,22 @@ def analysed(statement: Any, terms: Sequence[Term], *, assume_unique: bool) -> A
     structure = structure_of(statement)
     if structure is None:
         return _analyse(statement, terms, assume_unique=assume_unique)
-    key = (structure[0], assume_unique)
+    # what a NULL can come from is the one thing that depends on values: coalesce(x, :y)
+    key = (structure[0], tuple(value is None for value in structure[1]), assume_unique)
     found = _KEPT.get(key)
     if found is None:
         found = _KEPT[key] = _analyse(statement, terms, assume_unique=assume_unique)
-        while len(_KEPT) > _KEEPS:
-            _KEPT.popitem(last=False)
+        let_go(_KEPT, _KEEPS)
     return found
+
+
+def let_go(held: OrderedDict[Any, Any], most: int) -> None:
+    """Keep no more than the newest; another thread may be doing so."""
+    while len(held) > most:
+        try:
+            held.popitem(last=False)
+        except KeyError:  # pragma: no cover - it was
+            return
 
 
 def _analyse(statement: Any, terms: Sequence[Term], *, assume_unique: bool) -> Analysis:

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import CompoundSelect, Select
 from sqlalchemy.orm import Session
 
+from perfkit.paging.analysis import let_go
 from perfkit.paging.plan import Plan, dialect_of, plan_of
 from perfkit.sqla.blanks import NAME, blank_places, with_blanks
 from perfkit.sqla.private import structure_of
@@ -49,7 +50,7 @@ def planned(session: Session, statement: Any, *, assume_unique: bool = False) ->
         kept = _kept.get(key)
         if kept is None:
             kept = _kept[key] = _Kept(blank_places(statement))
-            _bound(_kept, STRUCTURES)
+            let_go(_kept, STRUCTURES)
         fixed = tuple(_fixed(value) for place, value in enumerate(values) if place not in kept.places)
         found = kept.plans.get(fixed)
     except TypeError:  # a value or an option without a hash
@@ -57,18 +58,9 @@ def planned(session: Session, statement: Any, *, assume_unique: bool = False) ->
     if found is None:
         found = plan_of(with_blanks(statement, kept.places), dialect, assume_unique=assume_unique)
         kept.plans[fixed] = found
-        _bound(kept.plans, VARIANTS)
+        let_go(kept.plans, VARIANTS)
     return replace(found, values={NAME.format(place): values[place] for place in kept.places}) if kept.places else found
 
 
 def _fixed(value: Any) -> Any:
     return type(value), tuple(value) if isinstance(value, list) else value
-
-
-def _bound(held: OrderedDict[Any, Any], most: int) -> None:
-    """Let go of the oldest; another thread may have done so."""
-    while len(held) > most:
-        try:
-            held.popitem(last=False)
-        except KeyError:  # pragma: no cover - it has
-            return
