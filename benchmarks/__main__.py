@@ -9,12 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import cache, loading, mixed, precision, stale
+from benchmarks import cache, loading, mixed, paging, precision, stale
 
 BENCHMARKS = {
     "cache": cache.run,
     "loading": loading.run,
     "mixed": mixed.run,
+    "paging": paging.run,
     "precision": precision.run,
     "stale": stale.run,
 }
