@@ -11,7 +11,6 @@ import random
 import sys
 import time
 import traceback
-import uuid
 import warnings
 from collections.abc import Callable, Sequence
 
@@ -31,7 +30,7 @@ def main(count: int, first: int) -> int:
     """How many of `count` cases fail."""
     warnings.simplefilter("ignore", SAWarning)
     with services.running() as up:
-        databases = [("sqlite", f"sqlite:///file:{uuid.uuid4().hex}?mode=memory&cache=shared&uri=true")]
+        databases = [("sqlite", "sqlite://")]
         if up.postgres_url:
             databases += [("psycopg", up.postgres_url), ("asyncpg", up.postgres_url)]
         if isinstance(answer := up.ask(Service.MARIADB), Up):
