@@ -21,6 +21,7 @@ from perfkit.cache import Reason
 from perfkit.clock import SystemClock
 from tests.conftest import url_of
 from tests.real.conftest import Bin, Shops
+from tests.servers import until
 
 LONG_S = 30
 L1 = {"nothing held": {}, "validated": {"l1": "validate"}, "leased": {"l1": 0.02, "writer_waits": True}}
@@ -80,6 +81,70 @@ def test_a_read_between_commit_and_bump_gets_the_new_row(service):
     assert shop.loads == loads + 2
     assert shop.cache.stats().unkept[Reason.MARKED] == 2
     assert (shop.read(), shop.read(), shop.loads) == ("new", "new", loads + 3)
+
+
+@pytest.fixture
+def posting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine, a bump is posted."""
+    monkeypatch.setattr("perfkit.cache.write.POSTED_WITHIN_S", LONG_S)
+
+
+@pytest.mark.usefixtures("posting")
+def test_until_a_posted_bump_arrives_readers_get_the_new_row(service):
+    """commit() has returned before; nothing is kept meanwhile, and everything afterwards."""
+    shop, writer = service(), service()
+    writer.write("old")
+    assert shop.read() == shop.read() == "old"
+    writer.store.on_their_way = []
+
+    writer.write("new")
+    loads = shop.loads
+    assert (shop.read(), writer.read(), shop.read()) == ("new", "new", "new")
+    assert len(writer.store.on_their_way) == 1
+    assert shop.loads == loads + 2
+
+    writer.store.deliver()
+    loads = shop.loads
+    assert (shop.read(), shop.read()) == ("new", "new")
+    assert shop.loads <= loads + 1
+
+
+@pytest.mark.usefixtures("posting")
+def test_posted_bumps_may_arrive_in_any_order_or_never(service):
+    """Each takes back its own mark and no other."""
+    shop, one, two = service(), service(), service()
+    one.write("old")
+    shop.read()
+    one.store.on_their_way = []
+    one.write("first")
+    two.store.on_their_way = []
+    two.write("second")
+
+    two.store.deliver()
+    loads = shop.loads
+    assert (shop.read(), shop.read()) == ("second", "second")
+    assert shop.loads == loads + 2, "the first has not arrived"
+
+    one.store.deliver()
+    assert (shop.read(), shop.read()) == ("second", "second")
+
+
+@pytest.mark.usefixtures("posting")
+def test_a_posted_bump_that_is_lost_costs_hits_until_its_mark_has_run_out(shops):
+    """And no longer."""
+    shop, writer = shops(), shops(mark_hold=0.2)
+    writer.write("old")
+    shop.read()
+    writer.store.on_their_way = []
+    writer.write("new")
+    found: list[str | None] = []
+
+    def is_kept() -> bool:
+        found.append(shop.read())
+        return shop.store.commands[-1] == "put"
+
+    until(is_kept)
+    assert set(found) == {"new"}
 
 
 def test_a_read_between_mark_and_commit_gets_the_old_row_and_keeps_nothing(service):

@@ -23,8 +23,8 @@ class Policy:
     """Options of a `Cache`, checked when the object is made.
 
     mode
-        `"strict"`: a read that starts after a commit is visible never gets an older value. Costs a writer one
-        round trip before COMMIT and one after it.
+        `"strict"`: a read that starts after a commit is visible never gets an older value. A writer waits for
+        one round trip before COMMIT, and sends one command after it.
         `"committed"`: a read that starts after `commit()` returned never gets an older value; between the commit
         and its bump, and after a writer's crash until the TTL, one may. One round trip after COMMIT.
         `"ttl"`: an entry is served until it expires, whatever is written. Costs writers nothing.
