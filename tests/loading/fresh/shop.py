@@ -6,6 +6,7 @@ import datetime as dt
 
 from sqlalchemy import Column, ForeignKey, ForeignKeyConstraint, Table, func, select
 from sqlalchemy.ext.associationproxy import AssociationProxy, association_proxy
+from sqlalchemy.ext.asyncio import AsyncAttrs
 from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import (
     DeclarativeBase,
@@ -19,7 +20,7 @@ from sqlalchemy.orm import (
 )
 
 
-class Base(DeclarativeBase): ...
+class Base(AsyncAttrs, DeclarativeBase): ...
 
 
 customer_labels = Table(

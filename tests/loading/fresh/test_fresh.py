@@ -11,10 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
 from perfkit.loading import detect
-from tests.loading.fresh import awaited, columns, later, lazy, loops, postgres, quiet, shelves, shop, views
+from tests.loading.fresh import awaited, columns, later, lazy, loops, postgres, quiet, shelves, shop, tasks, views
 from tests.loading.fresh.judge import PROGRAMS, compare, pasted, trouble_of
 
-MODULES = (awaited, columns, later, lazy, loops, postgres, quiet, views)  # each has filled PROGRAMS
+MODULES = (awaited, columns, later, lazy, loops, postgres, quiet, tasks, views)  # each has filled PROGRAMS
 ON_POSTGRES = [each for each in PROGRAMS.values() if each.name.startswith("postgres.")]
 AWAITED = [each for each in PROGRAMS.values() if inspect.iscoroutinefunction(each.run)]
 BLOCKING = [each for each in PROGRAMS.values() if each not in (*AWAITED, *ON_POSTGRES)]
@@ -82,7 +82,7 @@ async def test_the_same_is_found_where_it_is_awaited(program, tmp_path):
     verdict = compare(program, findings)
 
     assert (verdict.missed, verdict.extra) == ([], []), str(verdict)
-    assert {each.site.file for each in findings if each.site} <= {awaited.__file__}
+    assert {each.site.file for each in findings if each.site} <= {awaited.__file__, tasks.__file__}
 
 
 def test_the_same_is_found_on_postgresql(pg_url):
