@@ -44,11 +44,11 @@ class Fix:
 
     text: str = ""
 
-    def __call__(self, statement: Any) -> Any:
+    def __call__(self, statement: Any, **variables: Any) -> Any:
         if self.text.startswith(".options("):
-            return eval(f"statement{self.text}", {**NAMES, "statement": statement})
+            return eval(f"statement{self.text}", {**NAMES, **variables, "statement": statement})
         if self.text.startswith("select("):
-            return eval(self.text, dict(NAMES))
+            return eval(self.text, {**NAMES, **variables})
         return statement
 
     def reload(self, session: Session, ids: list[Any]) -> list[Any]:

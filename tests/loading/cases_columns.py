@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 
 from sqlalchemy import select
-from sqlalchemy.orm import defer, joinedload, load_only, selectinload, subqueryload, undefer
+from sqlalchemy.orm import aliased, defer, joinedload, load_only, selectinload, subqueryload, undefer
 
 from perfkit.loading import Kind
 from tests.loading.cases import Paste, registry
@@ -116,19 +116,26 @@ def an_unused_end_of_a_path(session, fix):
     return [len(customer.bins) for customer in session.scalars(fix(statement))]
 
 
-@finds(CARTESIAN, "Customer.bins", Paste.COMPILES)
+@finds(CARTESIAN, "Customer.bins", Paste.INSTEAD)
 def two_joined_collections(session, fix):
-    statement = select(Customer).options(joinedload(Customer.bins), joinedload(Customer.contracts))
+    statement = fix(select(Customer).options(joinedload(Customer.bins), joinedload(Customer.contracts)))
     return [(len(customer.bins), len(customer.contracts)) for customer in session.scalars(statement).unique()]
 
 
-@finds(CARTESIAN, "Organization.customers.bins", Paste.COMPILES)
+@finds(CARTESIAN, "Customer.bins", Paste.INSTEAD)
+def two_collections_joined_to_an_alias(session, fix):
+    other = aliased(Customer)
+    statement = fix(select(other).options(joinedload(other.bins), joinedload(other.contracts)), other=other)
+    return [(len(customer.bins), len(customer.contracts)) for customer in session.scalars(statement).unique()]
+
+
+@finds(CARTESIAN, "Organization.customers.bins", Paste.INSTEAD)
 def two_joined_collections_below_a_third(session, fix):
     statement = select(Organization).options(
         joinedload(Organization.customers).joinedload(Customer.bins),
         joinedload(Organization.customers).joinedload(Customer.contracts),
     )
-    for organization in session.scalars(statement).unique():
+    for organization in session.scalars(fix(statement)).unique():
         [(len(customer.bins), len(customer.contracts)) for customer in organization.customers]
 
 

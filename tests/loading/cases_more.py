@@ -35,9 +35,10 @@ from tests.loading.models import (
 
 CASES, finds, quiet = registry()
 LAZY, FETCH, REPEATED, COUNT = Kind.LAZY_LOAD, Kind.LOOPED_FETCH, Kind.REPEATED, Kind.COUNT_IN_LOOP
-UNUSED = Kind.UNUSED_EAGER
+UNUSED, COLUMN = Kind.UNUSED_EAGER, Kind.COLUMN_LOAD
 IDS = [2, 4, 6]
 bins = Bin.__table__
+BUYER = aliased(Customer)
 
 
 @finds(LAZY, "Customer.organization")
@@ -48,10 +49,53 @@ def inserted_and_returned(session, fix):
     return found
 
 
-@finds(LAZY, "Bin.customer", Paste.COMPILES)
+@finds(LAZY, "Bin.customer")
 def an_alias(session, fix):
     other = aliased(Bin)
-    return [one.customer.name for one in session.scalars(select(other))]
+    return [one.customer.name for one in session.scalars(fix(select(other), other=other))]
+
+
+@finds(LAZY, "Bin.customer")
+def one_of_two_aliases(session, fix):
+    other, another = aliased(Bin), aliased(Bin)
+    statement = select(another).join(other, other.id == another.id)
+    return [one.customer.name for one in session.scalars(fix(statement, another=another))]
+
+
+@finds(LAZY, "Customer.bins")
+def an_alias_of_the_module(session, fix):
+    return [len(one.bins) for one in session.scalars(fix(select(BUYER), BUYER=BUYER))]
+
+
+@finds(LAZY, "Bin.customer")
+def an_alias_that_has_no_name(session, fix):
+    statement = select(aliased(Bin))
+    (described,) = statement.column_descriptions
+    return [one.customer.name for one in session.scalars(fix(statement, alias=described["entity"]))]
+
+
+@finds(COLUMN, "Bin.note")
+def a_deferred_column_of_an_alias(session, fix):
+    other = aliased(Bin)
+    return [one.note for one in session.scalars(fix(select(other), other=other))]
+
+
+@finds(UNUSED, "Bin.customer", Paste.INSTEAD)
+def an_unused_join_to_an_alias(session, fix):
+    other = aliased(Bin)
+    return [one.name for one in session.scalars(fix(select(other).options(joinedload(other.customer)), other=other))]
+
+
+@finds(LAZY, "Bin.customer.organization", Paste.INSTEAD)
+def loaded_lazily_at_the_end_of_a_path(session, fix):
+    statement = select(Bin).options(selectinload(Bin.customer).lazyload(Customer.organization))
+    return [one.customer.organization.name for one in session.scalars(fix(statement)) if one.customer]
+
+
+@finds(COLUMN, "Bin.customer.name", Paste.INSTEAD)
+def a_column_left_out_at_the_end_of_a_path(session, fix):
+    statement = select(Bin).options(joinedload(Bin.customer).defer(Customer.name))
+    return [one.customer.name for one in session.scalars(fix(statement)) if one.customer]
 
 
 @finds(LAZY, "Bin.customer")

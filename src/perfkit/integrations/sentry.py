@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from perfkit.errors import MissingExtra
 from perfkit.loading import Finding
+from perfkit.loading.findings import cost_of
 from perfkit.loading.reports.plain import facts
 
 try:
@@ -22,6 +23,6 @@ def report(findings: Sequence[Finding]) -> None:
         sentry_sdk.add_breadcrumb(
             category="perfkit",
             level="warning",
-            message=f"{finding.kind} {finding.path}: {finding.statements} statements for {finding.parents} parents",
+            message=f"{finding.kind} {finding.path}: {cost_of(finding)}",
             data={name: value for name, value in facts(finding).items() if value is not None},
         )

@@ -16,14 +16,14 @@ from sqlalchemy.orm import Mapper
 
 from perfkit.loading import fixes
 from perfkit.loading.findings import Finding, Kind
+from perfkit.loading.said import Said
 from perfkit.loading.shapes import entity_of, sample_of
 from perfkit.sqla.executions import Did
-from perfkit.sqla.private import columns_of, strategies_of
+from perfkit.sqla.private import columns_of
 from perfkit.sqla.reading import ANY
 from perfkit.sqla.stacks import names_dicts
-from perfkit.trace.records import Load, Path, Query, Step, Trace, path_of
-
-_SAID = frozenset({"joined", "selectin", "subquery", "immediate"})
+from perfkit.sqla.variables import line_of
+from perfkit.trace.records import Load, Path, Query, Trace, path_of
 
 MULTIPLIED = 3  # rows for each object of the query, before it is worth a word
 
@@ -106,14 +106,15 @@ def _parents(root: Query) -> int:
 
 def _for_nothing(root: Query, eager: _Eager) -> Finding:
     path = eager.path
-    *outer, unread = (f"{name}({step.owner.class_.__name__}.{step.name})" for name, step in _as_said(root, eager))
+    said = Said(root, path)
+    *outer, unread = said.steps(path, "selectinload" if eager.loads else "joinedload")
     kept, gone = (f".options({'.'.join(outer)})", f".{unread}") if outer else ("", f".options({unread})")
     prop = path[-1].owner.relationships[path[-1].name]
     is_default = prop.lazy in ("joined", "selectin", "subquery", "immediate", False)
     fix = (
-        f'.options({".".join(_left_lazy(path))})  # or lazy="select" in the model'
+        f'.options({".".join(_left_lazy(path, said.alias))})  # or lazy="select" in the model'
         if is_default
-        else f"select({path[0].owner.class_.__name__}){kept}  # without {gone}"
+        else f"select({fixes.root_of(path, said.alias)}){kept}  # without {gone}"
     )
     queries = [load.query for load in eager.loads]
     return Finding(
@@ -125,25 +126,16 @@ def _for_nothing(root: Query, eager: _Eager) -> Finding:
         origin=None if root.stack is None else root.stack.origin,
         site=None if root.stack is None else root.stack.origin,
         sql=sample_of([*queries, *eager.joined_by, root][0]),
-        fix=fix,
+        fix=fixes.of_an_alias(fix, said.alias, path),
         confidence=0.7,
         detail="read by nobody while the window was open",
     )
 
 
-def _as_said(root: Query, eager: _Eager) -> Iterator[tuple[str, Step]]:
-    """For each step the name of the option that the statement has for it, or would have."""
-    said = {path_of(parts): strategy.get("lazy") for parts, strategy in strategies_of(root.statement).items()}
-    usual = "selectin" if eager.loads else "joined"
-    for place, step in enumerate(eager.path):
-        how = said.get(eager.path[: place + 1])
-        yield f"{how if how in _SAID else usual}load", step
-
-
-def _left_lazy(path: Path) -> Iterator[str]:
-    for place, step in enumerate(path):
+def _left_lazy(path: Path, alias: str | None) -> Iterator[str]:
+    for place in range(len(path)):
         name = "lazyload" if place == len(path) - 1 else "defaultload"
-        yield f"{name}({step.owner.class_.__name__}.{step.name})"
+        yield f"{name}({fixes.attribute_of(path, place, alias)})"
 
 
 def _root_name(root: Query) -> str:
@@ -181,8 +173,7 @@ def _cartesian(root: Query) -> Iterator[Finding]:
     grown = sum(sum(map(len, each)) for each in members.values())
     if len(rows) <= MULTIPLIED * len(members) or len(rows) <= grown:
         return
-    options = ", ".join(f"selectinload({path[0].owner.class_.__name__}.{path[0].name})" if len(path) == 1
-                        else fixes.eager(path)[len(".options(") : -1] for path in beside)  # fmt: skip
+    fix = _separately(root, beside)
     yield Finding(
         kind=Kind.CARTESIAN,
         path=fixes.dotted(beside[0]),
@@ -192,9 +183,22 @@ def _cartesian(root: Query) -> Iterator[Finding]:
         origin=None if root.stack is None else root.stack.origin,
         site=None if root.stack is None else root.stack.origin,
         sql=sample_of(root),
-        fix=f".options({options})",
+        fix=fix,
         detail=f"{len(rows)} rows for {len(members)} objects: {' × '.join(path[-1].name for path in beside)}",
     )
+
+
+def _separately(root: Query, beside: Sequence[Path]) -> str:
+    """The statement with a statement of its own for each collection; SQLAlchemy refuses a second option for a path."""
+    said = Said(root, beside[0])
+    options = ", ".join(fixes.eager(path, root=said.alias)[len(".options(") : -1] for path in beside)
+    joined = [path for path in beside if any(said.word(path[: end + 1]) for end in range(len(path)))]
+    fix = f".options({options})"
+    if joined:
+        replaced = ", ".join(".".join(said.steps(path, "joinedload")) for path in joined)
+        line = None if root.stack is None else line_of(root.stack, "joinedload", joined[0][-1].name)
+        fix = fixes.instead(beside[0], fix, replaced, root=said.alias, line=line)
+    return fixes.of_an_alias(fix, said.alias, beside[0])
 
 
 def _collections_beside(root: Query) -> list[Path]:

@@ -56,12 +56,12 @@ class Finding:
         return f"{self.kind}:{self.path}@{place}"
 
     def __str__(self) -> str:
-        lines = [f"{_TITLES[self.kind]}: {on_one_line(self.path)} – {self.statements} statements for {self._whom}"]
+        lines = [f"{_TITLES[self.kind]}: {on_one_line(self.path)} – {cost_of(self)}"]
         if self.wasted_ms >= 0.05:
             lines[0] += f", {self.wasted_ms:.1f} ms of them without need"
         if self.detail:
             lines.append(f"    {on_one_line(self.detail)}")
-        if self.origin is not None:
+        if self.origin is not None and (self.origin != self.site or self.kind in _TOUCHED):
             lines.append(f"    loaded by  {on_one_line(str(self.origin))}")
         if self.site is not None:
             lines.append(f"    {_VERBS[self.kind]:<11}{on_one_line(str(self.site))}")
@@ -70,9 +70,11 @@ class Finding:
         lines += [f"    {'fix' if not number else '':<11}{line}" for number, line in enumerate(fix)]
         return "\n".join(lines)
 
-    @property
-    def _whom(self) -> str:
-        return f"{self.parents} parents" if self.parents != 1 else "one parent"
+
+def cost_of(finding: Finding) -> str:
+    """`5 statements for 5 parents`."""
+    statements = f"{finding.statements} statement{'s' * (finding.statements != 1)}"
+    return f"{statements} for {'one parent' if finding.parents == 1 else f'{finding.parents} parents'}"
 
 
 def on_one_line(text: str) -> str:
@@ -92,7 +94,5 @@ _TITLES = {
     Kind.CARTESIAN: "Joined collections multiply each other's rows",
     Kind.UNUSED_EAGER: "Loaded eagerly, and never read",
 }
-_VERBS = dict.fromkeys(Kind, "run by") | {
-    Kind.LAZY_LOAD: "touched by",
-    Kind.COLUMN_LOAD: "touched by",
-}
+_TOUCHED = (Kind.LAZY_LOAD, Kind.COLUMN_LOAD)
+_VERBS = dict.fromkeys(Kind, "run by") | dict.fromkeys(_TOUCHED, "touched by")

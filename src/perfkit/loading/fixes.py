@@ -1,6 +1,7 @@
 """The code that ends a finding, as text to paste.
 
 Classes are written by their names, attributes by theirs, so the text means the same wherever the models are imported.
+Only the root of a statement may have another name, that of the variable which holds its alias: `root`.
 What loads a relationship is always `selectinload`: it costs one statement for each relationship, and never multiplies
 rows. Where the query loads a part of the path eagerly already, that part is left as it is, by `defaultload`.
 """
@@ -28,31 +29,49 @@ def dotted(path: Path, root: Mapper[Any] | None = None, leaf: str = "") -> str:
     return ".".join([*names, *(step.name for step in path), *([leaf] if leaf else [])])
 
 
+ALIAS = "alias"  # where the variable is not known
+
+
 def eager(
-    path: Path, already: Collection[Path] = (), *, recursive: bool = False, asked: Mapper[Any] | None = None
+    path: Path,
+    already: Collection[Path] = (),
+    *,
+    recursive: bool = False,
+    asked: Mapper[Any] | None = None,
+    root: str | None = None,
 ) -> str:
     """`.options(selectinload(Bin.customer).selectinload(Customer.organization))`.
 
     Where the query asked for a base of the class that has the attribute, the class's own columns come along, too.
     """
-    chain = _chain(path, already, recursive=recursive)
+    chain = _chain(path, already, recursive=recursive, root=root)
     owner = path[0].owner
     if asked is not None and owner is not asked and owner.isa(asked) and path[0].name not in asked.relationships:
         chain = f"selectin_polymorphic({asked.class_.__name__}, [{owner.class_.__name__}]), {chain}"
     return f".options({chain})"
 
 
-def instead(path: Path, options: str, said: str) -> str:
-    """A statement without the option that says the contrary."""
-    return f"select({path[0].owner.class_.__name__}){options}  # in place of .options({said})"
+def instead(path: Path, options: str, said: str, *, root: str | None, line: int | None = None) -> str:
+    """A statement with these options in place of those that say the contrary, and on which line they do."""
+    where = "" if line is None else f" on line {line}"
+    return f"select({root_of(path, root)}){options}  # in place of .options({said}){where}"
 
 
-def undeferred(path: Path, already: Collection[Path], owner: Mapper[Any], names: Sequence[str]) -> str:
+def of_an_alias(fix: str, root: str | None, path: Path) -> str:
+    """`fix`, with a word on what it calls `alias`, if that is no variable of the application's."""
+    separator = ";" if "  # " in fix else "  #"
+    return fix if root != ALIAS else f"{fix}{separator} {ALIAS}: the aliased({root_of(path, None)}) that it selects"
+
+
+def undeferred(
+    path: Path, already: Collection[Path], owner: Mapper[Any], names: Sequence[str], *, root: str | None = None
+) -> str:
     """`.options(undefer(Bin.note))`, at the end of a path."""
-    columns = [f"undefer({owner.class_.__name__}.{name})" for name in names]
+    by = owner.class_.__name__ if path or root is None else root
+    columns = [f"undefer({by}.{name})" for name in names]
     if not path:
         return f".options({', '.join(columns)})"
-    chain = _chain(path, already, goes_on=True)
+    chain = _chain(path, already, goes_on=True, root=root)
     return f".options({', '.join(f'{chain}.{column}' for column in columns)})"
 
 
@@ -64,13 +83,30 @@ def with_subclass(path: Path, already: Collection[Path], base: Mapper[Any], sub:
     return f".options({_chain(path, already, goes_on=True)}.selectin_polymorphic([{sub.class_.__name__}]))"
 
 
-def _chain(path: Path, already: Collection[Path], *, recursive: bool = False, goes_on: bool = False) -> str:
+def root_of(path: Path, root: str | None) -> str:
+    """`Bin`, or the variable that holds its alias."""
+    return path[0].owner.class_.__name__ if root is None else root
+
+
+def attribute_of(path: Path, place: int, root: str | None) -> str:
+    """`Bin.customer`, of the step at a place of a path."""
+    return f"{path[place].owner.class_.__name__ if place else root_of(path, root)}.{path[place].name}"
+
+
+def _chain(
+    path: Path,
+    already: Collection[Path],
+    *,
+    recursive: bool = False,
+    goes_on: bool = False,
+    root: str | None = None,
+) -> str:
     parts: list[str] = []
     for place, step in enumerate(path):
         ahead = path[place + 1] if place + 1 < len(path) else None
         name = "defaultload" if path[: place + 1] in already and (goes_on or ahead is not None) else "selectinload"
         depth = ", recursion_depth=-1" if recursive and ahead is None else ""
-        parts.append(f"{name}({step.owner.class_.__name__}.{step.name}{_narrowed(step, ahead)}{depth})")
+        parts.append(f"{name}({attribute_of(path, place, root)}{_narrowed(step, ahead)}{depth})")
     return ".".join(parts)
 
 

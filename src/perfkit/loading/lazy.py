@@ -19,9 +19,9 @@ from sqlalchemy.orm import Mapper
 
 from perfkit.loading import fixes
 from perfkit.loading.findings import Finding, Kind
+from perfkit.loading.said import Said
 from perfkit.loading.shapes import entity_of, is_select_by_key, sample_of, shape_of, wasted
 from perfkit.sqla.executions import Did
-from perfkit.sqla.private import strategies_of
 from perfkit.sqla.stacks import touched_name
 from perfkit.trace.records import Load, Path, Query, Step, Trace, path_of
 
@@ -29,8 +29,6 @@ WRITING = frozenset(
     {"delete", "delete_all", "flush", "commit", "merge", "merge_all", "expunge", "refresh", "rollback", "__exit__"}
 )
 """Functions of a session that load what they need by themselves, object by object, for the sake of a write."""
-
-EAGER = ("joined", "selectin", "subquery", False)
 
 
 class _Place(NamedTuple):
@@ -144,38 +142,23 @@ def _eager_paths(trace: Trace) -> dict[Query, set[Path]]:
     for query in trace.queries:
         for path in query.joined:
             found[query].add(path_of(path))
-        for parts, strategy in strategies_of(query.statement).items():
-            if strategy.get("lazy") in EAGER:
-                found[query].add(path_of(parts))
+        found[query].update(Said(query, ()).eager)
     return found
 
 
-def _said_of(loads: _Loads, path: Path) -> str:
-    """What the query says of the end of `path` by an option of its own: `lazyload(Bin.customer)`; empty if nothing."""
-    root = loads.loads[0].root
-    for parts, strategy in strategies_of(None if root is None else root.statement).items():
-        if path_of(parts) == path:
-            name = f"{path[-1].owner.class_.__name__}.{path[-1].name}"
-            if strategy.get("lazy") in ("select", True):
-                return f"lazyload({name})"
-            if strategy.get("lazy") == "immediate":
-                return f"immediateload({name})"
-            if strategy.get("deferred"):
-                return f"defer({name})"
-    return ""
-
-
 def _of_relationship(loads: _Loads, already: dict[Query, set[Path]]) -> Finding:
-    first = loads.loads[0]
+    first, path = loads.loads[0], loads.path
     known = already.get(first.root, set()) if first.root is not None else set()
     asked = None if first.root is None else entity_of(first.root)
-    fix = fixes.eager(loads.path, known, recursive=loads.recursive, asked=asked)
+    said = Said(first.root, path)
     roots = {id(load.root) for load in loads.loads}
     if len(roots) > 1 and first.root is not None and (by_key := is_select_by_key(first.root)) is not None:
-        fix = f"{by_key}{fix}"
-    elif said := _said_of(loads, loads.path):
-        fix = fixes.instead(loads.path, fix, said)
-    return _finding(Kind.LAZY_LOAD, loads, fixes.dotted(loads.path), fix)
+        fix = by_key + fixes.eager(path, known, recursive=loads.recursive, asked=asked)
+    elif said.word(path) in ("lazyload", "immediateload"):
+        fix = said.replaced(path, "selectinload")
+    else:
+        fix = fixes.eager(path, known, recursive=loads.recursive, asked=asked, root=said.alias)
+    return _finding(Kind.LAZY_LOAD, loads, fixes.dotted(path), fixes.of_an_alias(fix, said.alias, path))
 
 
 def _leaf(load: Load) -> str:
@@ -235,9 +218,13 @@ def _of_columns(loads: _Loads, already: dict[Query, set[Path]], trace: Trace) ->
             fix = fixes.with_subclass(loads.path, known, base, mapper)
             detail = f"columns of the subclass {name}, for each object of {base.class_.__name__}"
         else:
-            fix = fixes.undeferred(loads.path, known, mapper, names)
-            if said := _said_of(loads, (*loads.path, Step(mapper, loads.leaf))):
-                fix = fixes.instead((Step(mapper, loads.leaf),), "", said)
+            whole = (*loads.path, Step(mapper, loads.leaf))
+            said = Said(first.root, whole)
+            if said.word(whole) == "defer":
+                fix = said.replaced(whole, "")
+            else:
+                fix = fixes.undeferred(loads.path, known, mapper, names, root=said.alias)
+            fix = fixes.of_an_alias(fix, said.alias, whole)
     return _finding(Kind.COLUMN_LOAD, loads, path, fix, detail)
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from sqlalchemy import inspect
 from sqlalchemy.orm import Mapper
 
+from perfkit.loading.fixes import ALIAS
+from perfkit.sqla import variables
 from perfkit.sqla.binds import Given, given_to, mapper_of
 from perfkit.sqla.executions import Did
 from perfkit.sqla.private import locks_rows, mapper_annotated
@@ -58,6 +61,18 @@ def entity_of(query: Query) -> Mapper[Any] | None:
     if query.did is Did.TOP:
         return next((found for table in _tables(query) if (found := mapper_of(table)) is not None), None)
     return next((found for each in given(query).values() if (found := mapper_annotated(each.column))), None)
+
+
+def alias_of(query: Query, owner: Mapper[Any]) -> str | None:
+    """How the application calls the alias of `owner` that it selects; None if it selects the class itself."""
+    described = getattr(query.statement, "column_descriptions", ())
+    roots: list[Any] = [inspect(each.get("entity"), raiseerr=False) for each in described]
+    concerned = [each for each in roots if each is not None and owner.isa(each.mapper)]
+    aliased = [each for each in concerned if each.is_aliased_class]
+    if not aliased or len(aliased) < len(concerned):
+        return None
+    known = None if query.stack is None else variables.alias_of(query.stack, aliased[0].mapper)
+    return known or ALIAS
 
 
 def _tables(query: Query) -> list[Any]:

@@ -233,7 +233,8 @@ async def three_things_at_once(session: AsyncSession):
 
 @quiet
 async def a_stream_in_partitions(session: AsyncSession):
-    result = await session.stream_scalars(select(Order).options(selectinload(Order.lines)).execution_options(yield_per=3))
+    statement = select(Order).options(selectinload(Order.lines)).execution_options(yield_per=3)
+    result = await session.stream_scalars(statement)
     return [len(order.lines) async for part in result.partitions() for order in part]
 
 

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 
 from perfkit.errors import NPlusOneFound, NPlusOneWarning
 from perfkit.loading.detect import Report
-from perfkit.loading.findings import Finding, on_one_line
+from perfkit.loading.findings import Finding, cost_of, on_one_line
 from perfkit.sqla.origin import Origin
 
 _log = logging.getLogger("perfkit.loading")
@@ -37,11 +37,10 @@ def log(findings: Sequence[Finding]) -> None:
     for finding in findings:
         place = finding.site or finding.origin
         _log.warning(
-            "%s %s: %d statements for %d parents%s",
+            "%s %s: %s%s",
             finding.kind,
             on_one_line(finding.path),
-            finding.statements,
-            finding.parents,
+            cost_of(finding),
             "" if place is None else f", at {on_one_line(str(place))}",
             extra={f"perfkit_{name}": value for name, value in facts(finding).items() if value is not None},
         )
