@@ -163,7 +163,7 @@ class CannotLoadLazily(LoadingError, MissingGreenlet):
     """
 
     def __init__(self, *, path: str, siblings: int, fix: str, instead: str) -> None:
-        also = f", and so it is of {siblings} others that came with it" if siblings else ""
+        also = f", nor is it for {siblings} other{'s' * (siblings > 1)} that came with it" if siblings else ""
         super().__init__(f"{path} is not loaded{also}, and cannot be loaded without await: write `{fix}`, {instead}.")
         self.path = path
         self.siblings = siblings

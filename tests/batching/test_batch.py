@@ -464,6 +464,24 @@ def test_a_session_with_listeners_of_its_own_is_batched(engine, sent):
     assert len(sent) == 2
 
 
+def test_a_listener_that_came_inside_a_block_is_first_in_the_next_one(engine, sent):
+    """In the block that it came in, what it will make of a lazy load is not known."""
+    heard: list[Any] = []
+    with Session(engine) as session:
+        with autobatch():
+            session.scalars(select(Bin)).all()
+            event.listen(session, "do_orm_execute", lambda state: heard.append(state.lazy_loaded_from))
+            customers = [each for each in session.scalars(select(Customer)).all() if each.tags is not None]
+            assert len(sent) == 2 + len(customers)
+        session.expunge_all()
+        sent.clear()
+        with autobatch():
+            _ = [each.tags for each in session.scalars(select(Customer))]
+
+    assert len(sent) == 2
+    assert len(heard) >= 2 * (1 + len(customers))
+
+
 def test_a_listener_of_a_sessionmaker_hears_of_the_batch(engine, sent):
     """As it would of an eager load."""
     make = sessionmaker(engine)

@@ -182,9 +182,17 @@ def _on_begin(session: Session, transaction: Any, connection: Any) -> None:
 
 
 def _join(session: Session) -> None:
-    """Listen to one session: a listener to all would make each statement of all dearer by two in a hundred."""
-    if not ahead.is_there(session) and private.part_listeners(session):
-        ahead.ahead_of(session)
+    """Listen to one session: a listener to all would make each statement of all dearer by two in a hundred.
+
+    Who listens since an earlier block comes before us from now on: only the last one knows what will be sent.
+    """
+    if not ahead.is_there(session):
+        if private.part_listeners(session):
+            ahead.ahead_of(session)
+            event.listen(session, "do_orm_execute", _on_execute)
+    elif loads.are_others(private.listeners_behind(session, _on_execute)) and private.part_listeners(session):
+        ahead.ahead_of(session).drop()  # of statements that these have not seen
+        event.remove(session, "do_orm_execute", _on_execute)
         event.listen(session, "do_orm_execute", _on_execute)
 
 

@@ -104,6 +104,9 @@ from perfkit.sqla.private.executing import (
     is_legacy_query as is_legacy_query,
 )
 from perfkit.sqla.private.executing import (
+    listeners_behind as listeners_behind,
+)
+from perfkit.sqla.private.executing import (
     listeners_left as listeners_left,
 )
 from perfkit.sqla.private.executing import (

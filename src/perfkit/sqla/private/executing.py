@@ -7,7 +7,8 @@ compile_options._only_load_props  else: None; columns are not batched
 is_legacy_query     load_options._legacy_uniquing         else: True; statements are not cached
 has_listeners_left,
 listeners_left      ORMExecuteState._remaining_events     else: True; statements are not cached, nor loads batched
-listeners_of        Session.dispatch.do_orm_execute   else: one is taken to be there; the same slow way
+listeners_of,
+listeners_behind    Session.dispatch.do_orm_execute   else: one is taken to be there, and nobody behind
 part_listeners      _ListenerCollection.listeners     else: False; sessions with listeners are not batched
 """
 
@@ -71,6 +72,12 @@ def listeners_left(state: ORMExecuteState) -> list[Any]:
 def listeners_of(session: Session) -> list[Any]:
     """Who listens to `do_orm_execute`."""
     return list(getattr(session.dispatch, "do_orm_execute", (None,)))
+
+
+def listeners_behind(session: Session, listener: Any) -> list[Any]:
+    """Who of them is told after `listener`."""
+    told = listeners_of(session)
+    return told[told.index(listener) + 1 :] if listener in told else []
 
 
 def part_listeners(session: Session) -> bool:
