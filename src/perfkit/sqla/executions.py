@@ -21,7 +21,7 @@ from sqlalchemy import Connection, Engine, Result, event
 from sqlalchemy.orm import Mapper, ORMExecuteState, Session
 
 from perfkit.sqla.origin import Stack, stack_here
-from perfkit.sqla.private import count_rows, joined_paths, loading_of, loads_subclass, run_number
+from perfkit.sqla.private import count_rows, joined_paths, loaded_by, loading_of, loads_subclass, run_number
 from perfkit.sqla.reading import is_tracked, note_whole, track
 
 OPTION = "perfkit_execution"
@@ -170,12 +170,13 @@ def open_door() -> Callable[[], None]:
 def _on_orm(orm: ORMExecuteState) -> Result[Any] | None:
     if not _takers.get():
         return None
-    if not orm.is_select:
+    statement: Any = orm.statement
+    if not statement.is_select:
         if orm.is_insert or orm.is_update or orm.is_delete:
             _note_write(orm)
         return None
     options = orm.execution_options
-    lazy, refreshed, by_user, names, path = loading_of(orm)
+    lazy, refreshed, by_user = loading_of(orm)
     parent = options.get(OPTION)
     if AUTOBATCH in options:
         did = _BATCH
@@ -193,14 +194,14 @@ def _on_orm(orm: ORMExecuteState) -> Result[Any] | None:
     noted.stack = stack_here(skip=IN_ORM)
     state = lazy if lazy is not None else refreshed
     if state is not None:
-        noted.state, noted.runid, noted.load_path, noted.names = state, state.runid, state.load_path, names
-        noted.path = path
+        noted.state, noted.runid, noted.load_path = state, state.runid, state.load_path
+        noted.names, noted.path = loaded_by(orm)
     elif parent is not None:
-        noted.parent, noted.path = parent, path
-        if path is not None:
-            track(getattr(path, "prop", None))
+        noted.parent, (_, noted.path) = parent, loaded_by(orm)
+        if noted.path is not None:
+            track(getattr(noted.path, "prop", None))
     elif did is _EAGER:
-        noted.path = path
+        _, noted.path = loaded_by(orm)
     orm.update_execution_options(**{OPTION: noted})
     if (did is _LAZY or did is _COLUMNS) and (before_load := _before_load.get()) is not None:
         return before_load(orm)
@@ -241,9 +242,10 @@ def _after(connection: Connection, cursor: Any, sql: str, parameters: Any, conte
     compiled = noted.compiled = context.compiled
     noted.sql = sql
     noted.dialect = connection.dialect.name
-    if noted.did is not _WRITE:
+    did = noted.did
+    if did is not _WRITE:
         noted.parameters = parameters if compiled is None else context.compiled_parameters
-        if noted.did is not _CORE:
+        if did is not _CORE:
             joined = joined_paths(compiled)
             if joined:
                 noted.joined = joined

@@ -99,22 +99,23 @@ def stack_here(depth: int = 2, *, skip: int = 0) -> Stack:
     key: list[int] = [0, 0]
     add = key.append
     entry: CodeType | None = None
-    has_hopped = False
+    has_hopped, is_inside = False, True
     for _ in _FRAMES:
         if frame is None:
             if has_hopped or (frame := frame_outside_greenlet()) is None:
                 break
             has_hopped = True
         code = frame.f_code
-        kind = known(code.co_filename)
-        if kind is None or kind == _ASK:
+        kind = known(code.co_filename, _ASK)
+        if kind == _ASK:
             kind = _kind_of(frame)
-        if kind <= _LIBRARY:
+        if kind == _OF_SQLALCHEMY:
+            if is_inside:
+                entry = code
+        elif kind <= _LIBRARY:
+            is_inside = False
             add(id(code))
             add(frame.f_lasti)
-        elif kind == _OF_SQLALCHEMY:
-            if len(key) == 2:
-                entry = code
         elif kind == _FLUSH:
             key[0] = 1
         elif kind == _END:

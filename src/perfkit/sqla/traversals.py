@@ -23,7 +23,7 @@ from sqlalchemy.orm import ORMExecuteState, RelationshipProperty, Session
 
 from perfkit.sqla.executions import AUTOBATCH
 from perfkit.sqla.origin import Stack, stack_here
-from perfkit.sqla.private import in_greenlet, loading_of, roots_of, run_number
+from perfkit.sqla.private import in_greenlet, loaded_by, loading_of, roots_of, run_number
 
 OPTION = "perfkit_traversal"
 MAX_QUERIES = 1_000  # of one session; objects of older ones are not told any more
@@ -119,14 +119,15 @@ class _Door:
         orm.update_execution_options(**{OPTION: source})
 
     def _source(self, orm: ORMExecuteState, queries: _Queries) -> _Source:
-        lazy, refreshed, _, _, path = loading_of(orm)
+        lazy, refreshed, _ = loading_of(orm)
         if lazy is not None:
+            _, path = loaded_by(orm)
             return self._touched(orm, queries.of(lazy), () if path is None else tuple(path.path))
         if refreshed is not None:
             known = queries.of(refreshed)
             return _NOBODY if known is None else _Source(((None, known[0]),), known[1], None)
         outer = orm.execution_options.get(OPTION)
-        if outer is not None and (orm.is_relationship_load or path):
+        if outer is not None and (orm.is_relationship_load or loaded_by(orm)[1]):
             source: _Source = outer
             return source
         return self._started(orm)

@@ -113,6 +113,9 @@ from perfkit.sqla.private.executing import (
     listeners_of as listeners_of,
 )
 from perfkit.sqla.private.executing import (
+    loaded_by as loaded_by,
+)
+from perfkit.sqla.private.executing import (
     loading_of as loading_of,
 )
 from perfkit.sqla.private.executing import (

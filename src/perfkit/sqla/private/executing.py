@@ -1,7 +1,8 @@
 """What an execution of a session is for, and who else is told of it.
 
-loading_of          _sa_orm_load_options, its _lazy_loaded_from, ._refresh_state, ._is_user_refresh,
-Select._compile_options           else: public names only; column loads are top queries
+loading_of          _sa_orm_load_options, its _lazy_loaded_from, ._refresh_state, ._is_user_refresh
+else: public names only; column loads are top queries
+loaded_by           Select._compile_options           else: None; what is loaded has no path
 refresh_of          load_options._refresh_state, ._is_user_refresh,
 compile_options._only_load_props  else: None; columns are not batched
 is_legacy_query     load_options._legacy_uniquing         else: True; statements are not cached
@@ -20,18 +21,24 @@ from typing import Any
 from sqlalchemy.orm import InstanceState, ORMExecuteState, Session
 
 
-def loading_of(orm: ORMExecuteState) -> tuple[Any, Any, bool, frozenset[str] | None, Any]:
-    """Of a SELECT: whose attribute is touched, who is refreshed, if by the user's wish, which columns, which path."""
+def loading_of(orm: ORMExecuteState) -> tuple[Any, Any, bool]:
+    """Of a SELECT: whose relationship is touched, or whose columns are read, and if by the user's wish."""
     loads: Any = orm.execution_options.get("_sa_orm_load_options")
+    if loads is None:
+        return None, None, False
+    try:
+        return loads._lazy_loaded_from, loads._refresh_state, loads._is_user_refresh  # noqa: SLF001
+    except AttributeError:
+        return None, None, False
+
+
+def loaded_by(orm: ORMExecuteState) -> tuple[frozenset[str] | None, Any]:
+    """Of a SELECT that SQLAlchemy makes itself: which columns it is for, if not all, and along which path it loads."""
     compiles: Any = getattr(orm.statement, "_compile_options", None)
     try:
-        names, path = compiles._only_load_props, compiles._current_path  # noqa: SLF001
+        return compiles._only_load_props, compiles._current_path  # noqa: SLF001
     except AttributeError:
-        names = path = None
-    try:
-        return loads._lazy_loaded_from, loads._refresh_state, loads._is_user_refresh, names, path  # noqa: SLF001
-    except AttributeError:
-        return None, None, False, names, path
+        return None, None
 
 
 def loads_subclass(orm: ORMExecuteState) -> bool:

@@ -16,7 +16,7 @@ NEW_RUNID: Any = getattr(loading, "_new_runid", None)
 
 def run_number() -> int:
     """A number between those that the runs of queries before and after it get; 0 if there are none."""
-    return 0 if NEW_RUNID is None else int(NEW_RUNID())
+    return 0 if NEW_RUNID is None else NEW_RUNID()
 
 
 def new_run() -> int | None:
