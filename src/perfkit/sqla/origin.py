@@ -13,6 +13,7 @@ import os
 import re
 import sys
 import sysconfig
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FrameType
@@ -70,10 +71,13 @@ class Stack:
     @property
     def origin(self) -> Origin | None:
         """The innermost line that is the application's own; of a library if there is none."""
-        if not self.frames:
-            return None
-        code, instruction = self.frames[self.application]
-        return Origin(code.co_filename, _line_of(code, instruction), name_of(code), module_of(code))
+        return next(self.places, None)
+
+    @property
+    def places(self) -> Iterator[Origin]:
+        """That line, and where its function was called, outwards."""
+        for code, instruction in self.frames[self.application :]:
+            yield Origin(code.co_filename, _line_of(code, instruction), name_of(code), module_of(code))
 
     @property
     def innermost(self) -> tuple[int, int] | None:

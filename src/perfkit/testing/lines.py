@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import linecache
-from collections.abc import Iterator
 from functools import lru_cache
 
 from perfkit.sqla.origin import Origin, Stack
@@ -18,7 +17,7 @@ def source_of(stack: Stack) -> list[str]:
 
     Nothing where there is no source; a loop that is not there is left out.
     """
-    places = list(_places(stack))
+    places = list(stack.places)
     for place in places:
         if (loop := _loop_at(place)) is None:
             continue
@@ -29,13 +28,6 @@ def source_of(stack: Stack) -> list[str]:
 
 def _line(place: Origin) -> list[str]:
     return _shown(place, range(place.line, place.line + 1))
-
-
-def _places(stack: Stack) -> Iterator[Origin]:
-    """From the application's innermost line outwards."""
-    for code, instruction in stack.frames[stack.application :]:
-        lines = (line for begin, end, line in code.co_lines() if begin <= instruction < end and line is not None)
-        yield Origin(code.co_filename, next(lines, code.co_firstlineno), code.co_qualname)
 
 
 def _loop_at(place: Origin) -> tuple[int, int] | None:

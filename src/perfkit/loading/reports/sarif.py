@@ -97,7 +97,7 @@ def _result(finding: Finding, rule: int, root: Path) -> dict[str, Any]:
             "fix": finding.fix,
         },
     }
-    if finding.origin is not None and place is not finding.origin:
+    if finding.origin is not None and place != finding.origin:
         result["relatedLocations"] = [_location(finding.origin, root, "The query that loaded the parents.")]
     return result
 
