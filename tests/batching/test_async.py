@@ -93,7 +93,7 @@ async def test_the_path_begins_where_the_statement_did(async_engine):
                 _ = customer.organization
 
     assert caught.value.path == "Bin.customer.organization"
-    assert caught.value.fix == ".options(selectinload(Bin.customer).selectinload(Customer.organization))"
+    assert caught.value.fix == ".options(defaultload(Bin.customer).selectinload(Customer.organization))"
 
 
 async def test_columns_say_so_too(async_engine):

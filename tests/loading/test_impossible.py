@@ -8,11 +8,14 @@ from collections.abc import AsyncIterator
 import pytest
 from sqlalchemy import create_engine, event, select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.orm import defaultload, joinedload, selectinload
 
 from perfkit.errors import CannotLoadLazily
 from perfkit.loading import LearnedProfiles, autobatch, detect
 from perfkit.sqla.private import result_of
 from tests.batching.models import Bin, Customer, fill
+
+NAMES = {"Bin": Bin, "Customer": Customer, "defaultload": defaultload, "selectinload": selectinload}
 
 
 @pytest.fixture
@@ -39,6 +42,25 @@ async def test_a_window_alone_names_the_path_the_siblings_and_the_fix(engine):
 
     assert (relation.value.path, relation.value.siblings) == ("Customer.tags", len(customers) - 1)
     assert relation.value.fix == ".options(selectinload(Customer.tags))"
+
+
+@pytest.mark.parametrize("load", [joinedload, selectinload], ids=lambda each: each.__name__)
+async def test_what_a_statement_loads_on_the_way_stays_as_it_is(engine, load):
+    """SQLAlchemy refuses two options for one relation, so the fix can be pasted as it is."""
+    statement = select(Bin).where(Bin.customer_id.is_not(None)).options(load(Bin.customer))
+    async with AsyncSession(engine) as session:
+        with detect():
+            first = (await session.scalars(statement)).first()
+            with pytest.raises(CannotLoadLazily) as refused:
+                _ = first.customer.tags
+            session.expunge_all()
+            mended = (
+                await session.scalars(eval(f"statement{refused.value.fix}", NAMES | {"statement": statement}))
+            ).first()
+
+            assert mended.customer.tags is not None
+
+    assert refused.value.fix == ".options(defaultload(Bin.customer).selectinload(Customer.tags))"
 
 
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")  # of the driver, as without perfkit

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Result
 from sqlalchemy.exc import MissingGreenlet, StatementError
@@ -11,6 +11,14 @@ from sqlalchemy.orm import ORMExecuteState, RelationshipProperty
 from perfkit.errors import CannotLoadLazily
 from perfkit.sqla import loads, private
 from perfkit.sqla.siblings import Runs
+
+
+class _Step(NamedTuple):
+    """One relation on the way, and the option that a statement needs for it."""
+
+    option: str
+    entity: str
+    key: str
 
 
 def answered_or_refused(execution: ORMExecuteState) -> Result[Any] | None:
@@ -46,15 +54,15 @@ def _cannot(question: loads.Asked, runs: Runs) -> CannotLoadLazily:
     steps = _steps_to(question.state)
     what, cls = question.what, question.state.class_
     if isinstance(what, RelationshipProperty):
-        steps = [*steps, (what.parent.class_.__name__, what.key)]
+        steps = [*steps, _Step("selectinload", what.parent.class_.__name__, what.key)]
         names: list[str] = []
         first = what.key
     else:
         names = sorted(what.names.intersection(what.mapper.column_attrs.keys()) or what.names)
         first = names[0]
-    root = steps[0][0] if steps else cls.__name__
+    root = steps[0].entity if steps else cls.__name__
     last = [names[0]] if len(names) == 1 else [f"({', '.join(names)})"] if names else []
-    path = ".".join([root, *(key for _, key in steps), *last])
+    path = ".".join([root, *(step.key for step in steps), *last])
     fix = f".options({_options(steps, [f'undefer({cls.__name__}.{name})' for name in names])})"
     instead = f"or await it alone: `{_awaited(cls, first)}`"
     if names and question.state.expired:
@@ -63,8 +71,8 @@ def _cannot(question: loads.Asked, runs: Runs) -> CannotLoadLazily:
     return CannotLoadLazily(path=path, siblings=others, fix=fix, instead=instead)
 
 
-def _options(steps: list[tuple[str, str]], undeferred: list[str]) -> str:
-    chain = ".".join([f"selectinload({cls}.{key})" for cls, key in steps])
+def _options(steps: list[_Step], undeferred: list[str]) -> str:
+    chain = ".".join([f"{step.option}({step.entity}.{step.key})" for step in steps])
     if not undeferred:
         return chain
     return ", ".join(undeferred) if not chain else f"{chain}.options({', '.join(undeferred)})"
@@ -80,12 +88,16 @@ def _small(cls: type) -> str:
     return cls.__name__[:1].lower() + cls.__name__[1:]
 
 
-def _steps_to(state: Any) -> list[tuple[str, str]]:
-    """The relations that led from what a statement selects to `state`, as far as SQLAlchemy has noted them."""
+def _steps_to(state: Any) -> list[_Step]:
+    """The relations that led from what a statement selects to `state`, as far as SQLAlchemy has noted them.
+
+    What the statement loads along them by an option stays as it is: two options for one relation are refused.
+    """
     if not state.load_options:
         return []
+    said = {parts[1::2] for parts in private.strategies_in(state.load_options)}
+    led = tuple(each for each in state.load_path.path if isinstance(each, RelationshipProperty))
     return [
-        (each.parent.class_.__name__, each.key)
-        for each in state.load_path.path
-        if isinstance(each, RelationshipProperty)
+        _Step("defaultload" if led[: place + 1] in said else "selectinload", each.parent.class_.__name__, each.key)
+        for place, each in enumerate(led)
     ]

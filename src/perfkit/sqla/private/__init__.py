@@ -157,6 +157,9 @@ from perfkit.sqla.private.options import (
     reads_own_joins as reads_own_joins,
 )
 from perfkit.sqla.private.options import (
+    strategies_in as strategies_in,
+)
+from perfkit.sqla.private.options import (
     strategies_of as strategies_of,
 )
 from perfkit.sqla.private.options import (

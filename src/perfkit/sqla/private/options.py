@@ -1,6 +1,7 @@
 """The loader options of a statement.
 
-strategies_of       Select._with_options, Load.context     else: none; a fix is written as if there were none
+strategies_of,
+strategies_in       Select._with_options, Load.context     else: none; a fix is written as if there were none
 wildcards_of        Select._with_options, _WildcardLoad    else: none; profiles then see no `lazyload("*")`
 reads_own_joins, collection_of_joins    Load.context, .path, local_opts    else: False, None; contains_eager fails on
                     numbered pages
@@ -9,7 +10,7 @@ options_of          Select._with_options              else: none; a wrapped page
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 
@@ -39,8 +40,13 @@ def _filled_by_joins(statement: Any) -> Iterator[Any]:
 
 def strategies_of(statement: Any) -> dict[tuple[Any, ...], dict[str, Any]]:
     """The loader options of a statement: for each path, mapper and attribute in turn, what they say of it."""
+    return strategies_in(options_of(statement))
+
+
+def strategies_in(options: Iterable[Any]) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """The same of options that an object was loaded with."""
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for option in getattr(statement, "_with_options", ()):
+    for option in options:
         for element in getattr(option, "context", ()):
             path, strategy = getattr(element, "path", None), getattr(element, "strategy", None)
             if path is not None and strategy:
