@@ -29,7 +29,10 @@ MAX_BUFFERS, MAX_FILTERED = 250, 400  # what every ordering of the measurements 
 
 @dataclass(frozen=True, slots=True)
 class PageCost:
-    """What a page read. `plans` are those of its statements, as PostgreSQL's JSON has them."""
+    """What a page read. `plans` are those of its statements, as PostgreSQL's JSON has them.
+
+    `sorted`: more rows than a page of each branch, which are put in order where they meet.
+    """
 
     statements: int
     buffers: int
@@ -66,7 +69,7 @@ def cost_of(session: Session, made: Plan, start: Position | None, size: int, *, 
         statements=len(plans),
         buffers=sum(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] for plan in plans),
         filtered=sum(node.get("Rows Removed by Filter", 0) * node.get("Actual Loops", 1) for node in nodes),
-        sorted=any("Sort" in node["Node Type"] for node in nodes),
+        sorted=any(_sorted_rows(node) > (size + 1) * (2 * len(made.keys) + 1) for node in nodes),
         plans=tuple(plans),
     )
 
@@ -139,6 +142,13 @@ def _filters(condition: Any, table: Table) -> tuple[Sequence[Any], Sequence[Any]
         elif part.operator is operators.is_ and isinstance(part.right, Null):
             absent.append(part.left)
     return equal, absent
+
+
+def _sorted_rows(node: dict[str, Any]) -> int:
+    """How many rows a node put in order."""
+    if "Sort" not in node["Node Type"]:
+        return 0
+    return sum(each["Actual Rows"] * each["Actual Loops"] for each in node["Plans"])
 
 
 def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -18,7 +18,8 @@ from perfkit.paging.count import Carried, Count
 from perfkit.paging.cursor import Cursors, Memo, Position, Side, name_of
 from perfkit.paging.kept import planned
 from perfkit.paging.page import Page
-from perfkit.paging.plan import LIMIT, Plan, text_of
+from perfkit.paging.plan import Plan, text_of
+from perfkit.paging.together import LIMIT
 from perfkit.sqla.private import wants_unique
 
 T = TypeVar("T")
@@ -69,7 +70,7 @@ def keyset(
     """The `size` rows of `statement` after a cursor, before one, the first or the `last` ones, in its order.
 
     The primary key is appended to the ORDER BY, ascending, where it can tie. Put the key in the direction of the
-    other keys yourself, and most pages are one statement instead of two.
+    other keys yourself, and a page is one range of the index instead of two.
 
     Args:
         session: what reads.

@@ -21,7 +21,8 @@ from perfkit.paging.count import Count
 from perfkit.paging.kept import planned
 from perfkit.paging.keyset import MAX_SIZE, check_size, read_rows
 from perfkit.paging.page import Total
-from perfkit.paging.plan import LIMIT, OFFSET
+from perfkit.paging.plan import OFFSET
+from perfkit.paging.together import LIMIT
 
 T = TypeVar("T")
 U = TypeVar("U")

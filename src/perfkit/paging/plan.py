@@ -31,25 +31,33 @@ from sqlalchemy import (
     inspect,
     literal_column,
     select,
-    true,
 )
 from sqlalchemy.orm import Session
 
 from perfkit.errors import PagingDeclarationError
 from perfkit.paging.analysis import Analysis, analysed, place_of
+from perfkit.paging.joining import (
+    NAME,
+    Inside,
+    entity_of_a_table,
+    joined_back,
+    keys_inside,
+    narrowed,
+    of_whole_rows,
+    ordering_of,
+)
 from perfkit.paging.keys import Key, is_as_it_is, key_of
 from perfkit.paging.seek import Branch, branches
+from perfkit.paging.together import can_be_together, limit_bound, together
 from perfkit.sqla.ordering import Term, UnknownTerm, terms_of
 from perfkit.sqla.private import (
     locks_rows,
-    options_of,
     parts_of,
     reads_own_joins,
     roots_of,
 )
 
-NAME = "perfkit_key_{}"
-LIMIT, OFFSET = "perfkit_limit", "perfkit_offset"
+OFFSET = "perfkit_offset"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +75,8 @@ class Plan:
     places: tuple[int, ...]
     narrow: Any
     """Of entities alone, by a plain SELECT: the same with their primary keys only, to be joined back."""
+    of_branches: Callable[[Sequence[Key], Sequence[Branch]], Any] | None
+    """One statement of several branches, if there can be one."""
     values: Mapping[str, Any] = field(default_factory=dict)
     """What its blanks stand for."""
     _made: dict[Any, list[Any]] = field(default_factory=dict, compare=False, repr=False)
@@ -93,14 +103,17 @@ class Plan:
         offset = bindparam(OFFSET, type_=Integer)
         if self.narrow is None:
             return self._page(self.keys, None).offset(offset)
-        return self.narrow(self.keys, bindparam(LIMIT, type_=Integer), offset)
+        return self.narrow(self.keys, limit_bound(), offset)
 
     def beyond(self, nulls: tuple[bool, ...], *, backward: bool, inclusive: bool) -> list[Any]:
-        """The statements of a page beyond a position, to be read until it is full."""
+        """The statements of a page beyond a position, to be read until it is full: one, if there can be one."""
 
         def made() -> list[Any]:
             keys = self._keys(backward)
-            return [self._page(keys, branch) for branch in branches(keys, nulls, inclusive=inclusive)]
+            found = list(branches(keys, nulls, inclusive=inclusive))
+            if len(found) > 1 and self.of_branches is not None:
+                return [self.of_branches(keys, found)]
+            return [self._page(keys, branch) for branch in found]
 
         return self._kept((nulls, backward, inclusive), made)
 
@@ -115,10 +128,10 @@ class Plan:
 
     def _page(self, keys: Sequence[Key], branch: Branch | None) -> Any:
         """The rows of a branch, or of everything, in the order of `keys`, as many as LIMIT is bound to."""
-        statement = self.statement.order_by(*(part for key in keys for part in key.ordered()))
+        statement = self.statement.order_by(*ordering_of(keys))
         if branch is not None:
             statement = (statement.having if branch.aggregate else statement.where)(branch.condition)
-        return statement.limit(bindparam(LIMIT, type_=Integer))
+        return statement.limit(limit_bound())
 
 
 def plan_of(statement: Any, dialect: Dialect, *, assume_unique: bool) -> Plan:
@@ -138,21 +151,28 @@ def plan_of(statement: Any, dialect: Dialect, *, assume_unique: bool) -> Plan:
     width = 1 if isinstance(statement, CompoundSelect) else len(statement.column_descriptions)
     plain: Any = statement.order_by(None)
     named = terms
+    of_branches: Callable[[Sequence[Key], Sequence[Branch]], Any] | None = None
     if analysis.wrapped:
         if parts_of(statement).distinct_on:
             plain = statement.order_by(*(term.shown for term in terms[len(terms) - len(analysis.ties) :]))
-        plain, terms, width = _wrapped(plain, terms, numbered=analysis.numbered)
+        source, terms, inside = _wrapped(plain, terms, numbered=analysis.numbered)
+        of_branches = partial(_of_subquery, plain, source, inside, dialect)
+        plain, width = joined_back(plain, source, inside), len(inside.names)
     keys = _keys(terms, analysis, dialect)
     own = {} if analysis.wrapped or any(key.aggregate for key in keys) else _selected_as_they_are(statement, dialect)
     found = [own.get(key.term.expression) for key in keys]
     added = iter(range(width, width + len(keys)))
     places = tuple(next(added) if place is None else place for place in found)
     reads = [key.read.label(key.name) for key, place in zip(keys, found, strict=True) if place is None]
-    narrow = partial(_deferred, plain, dialect) if not analysis.wrapped and _is_of_entities(statement, keys) else None
+    narrow = None
+    if not analysis.wrapped and _is_of_entities(statement, keys):
+        narrow, of_branches = partial(_deferred, plain, dialect), partial(_of_entities, plain, dialect)
+    if locks_rows(statement) or not can_be_together(keys, dialect) or min(places, default=width) < width:
+        of_branches = None
     ordering = ";".join(starmap(_text_of_key, zip(keys, [*named, *keys[len(named) :]], strict=False)))
     condition = getattr(statement, "whereclause", None)
     selecting = plain.add_columns(*reads) if reads else plain
-    return Plan(selecting, keys, ordering, condition, dialect, width, places, narrow)
+    return Plan(selecting, keys, ordering, condition, dialect, width, places, narrow, of_branches)
 
 
 def _selected_as_they_are(statement: Any, dialect: Dialect) -> dict[Any, int]:
@@ -194,20 +214,33 @@ def _is_of_entities(statement: Any, keys: Sequence[Key]) -> bool:
 
 def _deferred(statement: Any, dialect: Dialect, keys: Sequence[Key], limit: Any, offset: Any) -> Any:
     """A page by number: its primary keys, and the entities joined to them, in the order of its keys."""
-    terms = [key.term for key in keys]
-    ordered = statement.order_by(*(part for key in keys for part in key.ordered())).limit(limit).offset(offset)
-    inner, names, entities, columns = _inner(ordered, terms)
-    outer = _joined_back(statement, inner, [], names, entities)
-    made = [
-        key_of(
-            *(replace(key.term, expression=column, shown=column), key.name, dialect),
-            nullable=key.nullable,
-            aggregate=False,
-        )
-        for key, column in zip(keys, columns, strict=True)
-    ]
-    ordering = (part for key in made for part in key.ordered())
-    return outer.add_columns(*(key.read.label(key.name) for key in made)).order_by(*ordering)
+    ordered = statement.order_by(*ordering_of(keys)).limit(limit).offset(offset)
+    narrow, inside = narrowed(ordered, [key.term for key in keys])
+    inner = narrow.subquery()
+    made = keys_inside(keys, inner, inside, dialect)
+    outer = joined_back(statement, inner, inside)
+    return outer.add_columns(*(key.read.label(key.name) for key in made)).order_by(*ordering_of(made))
+
+
+def _of_entities(statement: Any, dialect: Dialect, keys: Sequence[Key], branches: Sequence[Branch]) -> Any:
+    """Branches of entities: of whole rows, or of primary keys to which they are joined."""
+    entity = entity_of_a_table(statement)
+    narrow = narrowed if entity is None else partial(of_whole_rows, entity=entity)
+    inside: Any = None
+    parts = []
+    for branch in branches:
+        ordered = statement.where(branch.condition).order_by(*ordering_of(keys))
+        part, inside = narrow(ordered, terms=[key.term for key in keys])
+        parts.append(part)
+    return together(statement, parts, inside, keys, dialect)
+
+
+def _of_subquery(
+    statement: Any, source: Any, inside: Inside, dialect: Dialect, keys: Sequence[Key], branches: Sequence[Branch]
+) -> Any:
+    """Branches of a statement that is a subquery: each of whole rows, as far as they are not entities."""
+    parts = [select(*source.c).where(branch.condition).order_by(*ordering_of(keys)) for branch in branches]
+    return together(statement, parts, inside, keys, dialect)
 
 
 def dialect_of(session: Session, statement: Any) -> Dialect:
@@ -240,84 +273,24 @@ def _keys(terms: Sequence[Term], analysis: Analysis, dialect: Dialect) -> tuple[
     return keys
 
 
-def _wrapped(statement: Any, terms: Sequence[Term], *, numbered: bool) -> tuple[Any, list[Term], int]:
-    """A select from the statement as a subquery, its keys, and its width."""
+def _wrapped(statement: Any, terms: Sequence[Term], *, numbered: bool) -> tuple[Any, list[Term], Inside]:
+    """The statement as a subquery, the terms as its columns, and what else it has."""
     if isinstance(statement, CompoundSelect):
-        names = [str(each.key) for each in statement.selected_columns]
-        entities: dict[int, tuple[Any, list[Any]]] = {}
         columns = list(statement.selected_columns)
         places = [place_of(term.expression, columns) for term in terms]
-        inner = statement.subquery()
-        own, keys = list(inner.c), [inner.c[place] for place in places]
+        inner: Any = statement.subquery()
+        own = [each.key for each in inner.c]
+        inside = Inside([str(each.key) for each in columns], own, {}, [own[place] for place in places])
     else:
-        inner, names, entities, keys = _inner(statement, terms)
-        own = [inner.c[name] for name in inner.c.keys() if name.startswith("perfkit_column_")]  # noqa: SIM118
+        narrow, inside = narrowed(statement, terms)
+        inner = narrow.subquery()
     if numbered:
-        by = [*own, *(column for identity in entities.values() for column in identity[1])]
-        keys += [column for column in by if column not in keys]
-        number = func.row_number().over(partition_by=by).label("perfkit_number")
-        again = select(*inner.c, number).subquery()
-        keys = [again.c[inner.c.keys().index(key.key)] for key in keys] + [again.c.perfkit_number]
-        entities = {
-            place: (entity, [again.c[column.key] for column in columns])
-            for place, (entity, columns) in entities.items()
-        }
-        own = [again.c[column.key] for column in own]
-        inner = again
-    outer = _joined_back(statement, inner, own, names, entities)
+        by = [*inside.own, *(name for _, names in inside.entities.values() for name in names)]
+        more = [name for name in by if name not in inside.keys]
+        number = func.row_number().over(partition_by=[inner.c[name] for name in by]).label("perfkit_number")
+        inner = select(*inner.c, number).subquery()
+        inside = replace(inside, keys=[*inside.keys, *more, "perfkit_number"])
+    keys = [inner.c[name] for name in inside.keys]
     made = [Term(key, key, term.descending, term.nulls_first) for key, term in zip(keys, terms, strict=False)]
     made += [Term(key, key) for key in keys[len(made) :]]
-    return outer, made, len(names)
-
-
-def _inner(statement: Any, terms: Sequence[Term]) -> tuple[Any, list[str], dict[int, tuple[Any, list[Any]]], list[Any]]:
-    """The statement as a subquery of keys, columns and primary keys of entities, by their places."""
-    names: list[str] = []
-    columns: list[Any] = []
-    identities: dict[int, tuple[Any, list[str]]] = {}
-    for place, each in enumerate(statement.column_descriptions):
-        entity = inspect(each["expr"], raiseerr=False)
-        names.append(str(each["name"]))
-        if getattr(entity, "is_mapper", False) or getattr(entity, "is_aliased_class", False):
-            labels = []
-            for number, column in enumerate(_identity(each["expr"], entity)):
-                labels.append(f"perfkit_identity_{place}_{number}")
-                columns.append(column.label(labels[-1]))
-            identities[place] = (each["expr"], labels)
-        else:
-            expression = each["expr"]
-            bare = expression.element if hasattr(expression, "element") and _is_label(expression) else expression
-            columns.append(bare.label(f"perfkit_column_{place}"))
-    of_keys = [term.expression.label(NAME.format(number)) for number, term in enumerate(terms)]
-    inner = statement.with_only_columns(*columns, *of_keys, maintain_column_froms=True).subquery()
-    entities = {place: (entity, [inner.c[label] for label in labels]) for place, (entity, labels) in identities.items()}
-    return inner, names, entities, [inner.c[NAME.format(number)] for number in range(len(terms))]
-
-
-def _is_label(expression: Any) -> bool:
-    return bool(expression.__visit_name__ == "label")
-
-
-def _identity(entity: Any, inspected: Any) -> list[Any]:
-    """The primary key of an entity or an alias of one, as its attributes."""
-    mapper = inspected.mapper
-    return [getattr(entity, mapper.get_property_by_column(column).key) for column in mapper.primary_key]
-
-
-def _joined_back(
-    statement: Any, inner: Any, own: Sequence[Any], names: Sequence[str], entities: dict[int, tuple[Any, list[Any]]]
-) -> Any:
-    """A select of what the statement selects, from its subquery; an entity that an outer join lacked is None."""
-    columns = iter(own)
-    selected = [
-        entities[place][0] if place in entities else next(columns).label(name) for place, name in enumerate(names)
-    ]
-    outer = select(*selected).select_from(inner)
-    for entity, identity in entities.values():
-        ours = _identity(entity, inspect(entity))
-        condition = true()
-        for mine, theirs in zip(ours, identity, strict=True):
-            condition = condition & (mine == theirs)
-        outer = outer.outerjoin(entity, condition)
-    options = options_of(statement) if entities else ()
-    return outer.options(*options).execution_options(**statement.get_execution_options())
+    return inner, made, inside
