@@ -111,6 +111,17 @@ def test_a_page_without_an_index_is_found_out(engine):
         assert_seekable(session, statement)
 
 
+def test_an_index_that_serves_the_far_end_alone_is_found_out(engine):
+    """The last pages are read from one with NULLs last, and the first would sort all rows to begin with NULLs."""
+    with Session(engine) as session:
+        statement = select(Job).order_by(Job.priority.nulls_first(), Job.id)
+        assert explain_page(session, statement).buffers <= MAX_BUFFERS
+        with pytest.raises(NotSeekable) as found:
+            assert_seekable(session, statement)
+        assert found.value.advice is not None
+        assert "NULLS FIRST" in found.value.advice
+
+
 def test_the_index_for_an_ordering_has_its_directions(engine):
     """One direction needs none; several tables have no index in common."""
     with Session(engine) as session:

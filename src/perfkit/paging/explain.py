@@ -1,7 +1,7 @@
-"""What the last pages of a statement cost, and the index that makes them cost what the first does.
+"""What pages of a statement cost, and the index that makes them cost what they show.
 
-A page is seekable when it reads no more than itself. That shows at the far end: what comes after the first row of the
-last page is few rows, and a plan that reads many to find them would do so on every page, the deeper the more.
+A page is seekable when it reads no more than itself. That shows at the far end first: what comes after the first row of
+the last page is few rows, and a plan that reads many to find them would do so on every page, the deeper the more.
 PostgreSQL alone tells what a plan has read, so only it is asked.
 """
 
@@ -18,10 +18,12 @@ from sqlalchemy.sql import operators
 from sqlalchemy.sql.elements import BinaryExpression, BindParameter, Null
 
 from perfkit.errors import NotSeekable, PagingDeclarationError
+from perfkit.paging.count import exact
 from perfkit.paging.cursor import Position
 from perfkit.paging.kept import planned
-from perfkit.paging.keyset import fetch
-from perfkit.paging.plan import Plan, dialect_of
+from perfkit.paging.keyset import fetch, read_rows
+from perfkit.paging.plan import OFFSET, Plan, dialect_of
+from perfkit.paging.together import LIMIT
 from perfkit.sqla.asked import asked_of
 
 MAX_BUFFERS, MAX_FILTERED = 250, 400  # what every ordering of the measurements stays below, at any depth
@@ -47,12 +49,27 @@ def explain_page(session: Session, statement: Any, *, size: int = 50, assume_uni
     Raises:
         PagingDeclarationError: not on PostgreSQL, or a statement that no page can be made of.
     """
-    if dialect_of(session, statement).name != "postgresql":
-        raise PagingDeclarationError("explain_page() asks PostgreSQL what a plan has read; no other database tells it.")
+    _check_database(session, statement)
     made = planned(session, statement, assume_unique=assume_unique)
+    return cost_of(session, made, _far_end(session, made, size), size, backward=False)
+
+
+def _check_database(session: Session, statement: Any) -> None:
+    if dialect_of(session, statement).name != "postgresql":
+        raise PagingDeclarationError("it asks PostgreSQL what a plan has read; no other database tells it.")
+
+
+def _far_end(session: Session, made: Plan, size: int) -> Position | None:
+    """The first row of the last page."""
     end = fetch(session, made, None, size, backward=True)
-    start = Position(tuple(end.rows[-1][place] for place in made.places)) if end.rows else None
-    return cost_of(session, made, start, size, backward=False)
+    return Position(tuple(end.rows[-1][place] for place in made.places)) if end.rows else None
+
+
+def _middle(session: Session, made: Plan, statement: Any) -> Position | None:
+    """The row that has as many before it as behind it; found by counting them."""
+    values = {LIMIT: 1, OFFSET: exact(session, statement).value // 2, **made.values}
+    rows = read_rows(session.execute(made.skipping(), values), made).rows
+    return Position(tuple(rows[0][place] for place in made.places)) if rows else None
 
 
 def cost_of(session: Session, made: Plan, start: Position | None, size: int, *, backward: bool) -> PageCost:
@@ -83,16 +100,24 @@ def assert_seekable(
     max_filtered: int = MAX_FILTERED,
     assume_unique: bool = False,
 ) -> None:
-    """Nothing, if the deepest page of `statement` reads little more than itself; for tests with rows as in production.
+    """Nothing, if pages of `statement` read little more than themselves; for tests with rows as in production.
+
+    Pages from the start, from the middle and from the far end are read, forward and backward: an index without the
+    NULLS FIRST of an ordering serves some of them only. The rows are counted for it.
 
     Raises:
-        NotSeekable: it reads more than `max_buffers` or filters more than `max_filtered` rows; with the index to make.
+        NotSeekable: a page reads more than `max_buffers` or filters more than `max_filtered` rows; with the index to
+            make.
         PagingDeclarationError: not on PostgreSQL, or a statement that no page can be made of.
     """
-    cost = explain_page(session, statement, size=size, assume_unique=assume_unique)
-    if cost.buffers > max_buffers or cost.filtered > max_filtered:
-        advice = suggest_index(session, statement, assume_unique=assume_unique)
-        raise NotSeekable(cost.buffers, cost.filtered, advice)
+    _check_database(session, statement)
+    made = planned(session, statement, assume_unique=assume_unique)
+    for start in (_far_end(session, made, size), None, _middle(session, made, statement)):
+        for backward in (False, True):
+            cost = cost_of(session, made, start, size, backward=backward)
+            if cost.buffers > max_buffers or cost.filtered > max_filtered:
+                advice = suggest_index(session, statement, assume_unique=assume_unique)
+                raise NotSeekable(cost.buffers, cost.filtered, advice)
 
 
 def suggest_index(session: Session, statement: Any, *, assume_unique: bool = False) -> str | None:
