@@ -7,11 +7,14 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import Engine, NullPool, create_engine, event, func, make_url, select, text
 from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
     Session,
     aliased,
     defer,
     joinedload,
     load_only,
+    mapped_column,
     selectinload,
     subqueryload,
     with_loader_criteria,
@@ -100,6 +103,25 @@ def test_what_a_listener_hides_is_on_no_page(statement, within: Within) -> None:
         assert all(len(page) == 3 for page in pages[:-1])
 
     within(check)
+
+
+def test_an_entity_of_one_column_has_pages() -> None:
+    """Its key was taken for a column that stands in the row, where the entity is."""
+
+    class Own(DeclarativeBase):
+        pass
+
+    class Code(Own):
+        __tablename__ = "codes"
+        code: Mapped[str] = mapped_column(primary_key=True)
+
+    engine = create_engine("sqlite://")
+    Own.metadata.create_all(engine)
+    with Session(engine) as session:
+        session.add_all(Code(code=letter) for letter in "abcde")
+        session.flush()
+        assert [code.code for code in items(forward(session, select(Code), 2))] == list("abcde")
+    engine.dispose()
 
 
 @pytest.fixture

@@ -178,8 +178,9 @@ def plan_of(statement: Any, dialect: Dialect, *, assume_unique: bool) -> Plan:
 def _selected_as_they_are(statement: Any, dialect: Dialect) -> dict[Any, int]:
     """Columns that a statement selects and that no type changes on their way from the driver, with their places."""
     selected = list(statement.selected_columns)
-    if len(selected) != len(statement.column_descriptions):
-        return {}  # entities and bundles
+    described = statement.column_descriptions
+    if len(selected) != len(described) or any(_is_entity(each["expr"]) for each in described):
+        return {}  # entities and bundles, also of one column
     found: dict[Any, int] = {}
     for place, each in enumerate(selected):
         bare = each.element if isinstance(each, Label) else each
@@ -203,11 +204,15 @@ def text_of(expression: Any, values: Mapping[str, Any] | None = None) -> str:
     return f"{compiled} {sorted({**compiled.params, **(values or {})}.items())!r}"
 
 
+def _is_entity(selected: Any) -> bool:
+    found = inspect(selected, raiseerr=False)
+    return getattr(found, "is_mapper", False) or getattr(found, "is_aliased_class", False)
+
+
 def _is_of_entities(statement: Any, keys: Sequence[Key]) -> bool:
     """Whether nothing but entities is selected, and each row is one of them."""
     parts = parts_of(statement)
-    entities = [inspect(each["expr"], raiseerr=False) for each in statement.column_descriptions]
-    mapped = all(getattr(each, "is_mapper", False) or getattr(each, "is_aliased_class", False) for each in entities)
+    mapped = all(_is_entity(each["expr"]) for each in statement.column_descriptions)
     grouped = parts.group_by or parts.is_distinct or any(key.aggregate for key in keys)
     return mapped and not grouped and not locks_rows(statement) and not reads_own_joins(statement)
 
