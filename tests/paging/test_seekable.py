@@ -132,6 +132,10 @@ def test_the_index_for_an_ordering_has_its_directions(engine):
             "CREATE INDEX CONCURRENTLY ix_jobs_priority_id ON jobs (priority NULLS FIRST, id)"
         )
         assert suggest_index(session, select(Job).order_by(Job.created + 1)) is None
+        statement = select(Job).order_by(Job.priority.desc().nulls_last(), Job.id.desc())
+        assert suggest_index(session, statement) == (
+            "CREATE INDEX CONCURRENTLY ix_jobs_priority_id ON jobs (priority DESC NULLS LAST, id DESC)"
+        )
 
 
 def test_an_empty_table_costs_nothing(engine):
@@ -143,3 +147,11 @@ def test_an_empty_table_costs_nothing(engine):
 def test_other_databases_are_not_asked():
     with Session(create_engine("sqlite://")) as session, pytest.raises(PagingDeclarationError, match="PostgreSQL"):
         explain_page(session, select(Job))
+
+
+def test_columns_without_nulls_need_no_direction_on_any_database():
+    """On SQLite they were said to be DESC, because it sorts NULLs the other way round."""
+    with Session(create_engine("sqlite://")) as session:
+        assert suggest_index(session, select(Job).order_by(Job.created.desc(), Job.id.desc())) == (
+            "CREATE INDEX CONCURRENTLY ix_jobs_created_id ON jobs (created, id)"
+        )

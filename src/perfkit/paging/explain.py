@@ -21,6 +21,7 @@ from perfkit.errors import NotSeekable, PagingDeclarationError
 from perfkit.paging.count import exact
 from perfkit.paging.cursor import Position
 from perfkit.paging.kept import planned
+from perfkit.paging.keys import Key
 from perfkit.paging.keyset import fetch, read_rows
 from perfkit.paging.plan import OFFSET, Plan, dialect_of
 from perfkit.paging.together import LIMIT
@@ -147,11 +148,16 @@ def suggest_index(session: Session, statement: Any, *, assume_unique: bool = Fal
 
 def _ways(made: Plan) -> Iterator[tuple[Any, str]]:
     """Each key with what follows its column in an index; one direction alone is read from a plain one, or backward."""
-    mixed = len({key.term.descending for key in made.keys}) > 1
+    one_way = len({key.term.descending for key in made.keys}) == 1
+    plain = one_way and all(_has_usual_nulls(key) for key in made.keys)
     for key in made.keys:
-        usual = key.nulls_first is key.term.descending
-        way = " DESC" if key.term.descending and (mixed or not usual) else ""
-        yield key, way + ("" if usual or not key.nullable else " NULLS FIRST" if key.nulls_first else " NULLS LAST")
+        way = " DESC" if key.term.descending and not plain else ""
+        yield key, way + ("" if _has_usual_nulls(key) else " NULLS FIRST" if key.nulls_first else " NULLS LAST")
+
+
+def _has_usual_nulls(key: Key) -> bool:
+    """Whether an index of PostgreSQL that goes its way has its NULLs where it wants them."""
+    return not key.nullable or key.nulls_first is key.term.descending
 
 
 def _filters(condition: Any, table: Table) -> tuple[Sequence[Any], Sequence[Any]]:
