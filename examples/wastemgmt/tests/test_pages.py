@@ -109,7 +109,8 @@ async def taken(client, path, second) -> tuple[int, ...]:
 async def test_a_count_says_what_it_is(client):
     """Where it is asked for, of all pages, and of those that the filter leaves."""
     assert (await page(client, "bins")).json()["total"] is None
-    assert (await page(client, "bins", size=1, count=True)).json()["total"] == {"value": 3, "kind": "exact"}
+    total = (await page(client, "bins", size=1, count=True)).json()["total"]
+    assert (total["value"], total["kind"]) == (3, "exact")
     assert (await page(client, "bins?customer_id=1", size=1, count=True)).json()["total"]["value"] == 2
 
 
