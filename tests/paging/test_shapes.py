@@ -46,6 +46,35 @@ def test_a_link_header_leads_to_the_pages_around(pages):
     assert "next" not in links(link_header(third, "/owners"))
 
 
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ('/x>; rel="next", <http://evil', "/x%3E;%20rel=%22next%22,%20%3Chttp://evil"),
+        ("/kööpenhamina", "/k%C3%B6%C3%B6penhamina"),
+        ("/日本", "/%E6%97%A5%E6%9C%AC"),
+        ("/100%", "/100%25"),
+        ("/a%20b", "/a%20b"),
+        ("/a\r\nX: y", "/aX:%20y"),
+    ],
+)
+def test_no_path_ends_the_link_that_it_stands_in(pages, path, shown):
+    """Starlette decodes paths; whoever asks for a strange one gets no link of his own, and no error."""
+    header = link_header(pages[0], f"https://x.example{path}")
+
+    assert header.encode("ascii")
+    assert links(header)["first"] == f"https://x.example{shown}"
+    assert header.count("<") == header.count(">") == header.count("rel=") - shown.count("rel=") * 3 == 3
+
+
+def test_a_query_stays_as_it_was_asked(pages):
+    """Bytes that are no text, names without values, names again, and what looks like a position once it is decoded."""
+    url = "https://x.example/owners?q=%FF&q=a+b&flag&z=&%61fter=old&w=<>&after_all=1#top"
+
+    assert links(link_header(pages[0], url))["first"] == (
+        "https://x.example/owners?q=%FF&q=a+b&flag&z=&w=%3C%3E&after_all=1"
+    )
+
+
 def test_a_connection_has_a_cursor_for_each_edge(within_sqlite, pages):
     """Any of them is a place to go on from."""
     found = connection(pages[1], node=lambda number: {"id": number})

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, Protocol
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import quote, unquote_plus, urlencode, urlsplit
 
 from perfkit.errors import PagingDeclarationError
 from perfkit.paging.page import Page
 
 _POSITIONS = frozenset({"after", "before", "last"})
+_NO_URI = re.compile(r"%(?![0-9A-Fa-f]{2})|[^A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%]")
 
 
 class Between(Protocol):
@@ -24,22 +26,28 @@ class Between(Protocol):
 def link_header(page: Between, url: object) -> str:
     """The value of a Link header (RFC 8288) for a page that `url` showed: next, prev, first and last.
 
-    Its query takes `after`, `before` and `last`, as `keyset` does; all else in it stays. A response model with `next`
-    and `previous` does for the page, such as one that a cached function has returned.
+    Its query takes `after`, `before` and `last`, as `keyset` does; all else in it stays. Whatever may not stand in a
+    URI is encoded, so that no path or query ends its link. A response model with `next` and `previous` does for the
+    page, such as one that a cached function has returned.
     """
-    places: dict[str, list[tuple[str, str]]] = {
-        **({} if page.next is None else {"next": [("after", page.next)]}),
-        **({} if page.previous is None else {"prev": [("before", page.previous)]}),
-        "first": [],
-        "last": [("last", "true")],
+    places: dict[str, dict[str, str]] = {
+        **({} if page.next is None else {"next": {"after": page.next}}),
+        **({} if page.previous is None else {"prev": {"before": page.previous}}),
+        "first": {},
+        "last": {"last": "true"},
     }
-    return ", ".join(f'<{_at(str(url), place)}>; rel="{rel}"' for rel, place in places.items())
+    # Starlette decodes the path of request.url, `>` and all
+    parts = urlsplit(str(url))._replace(fragment="")
+    query = [pair for pair in parts.query.split("&") if pair and unquote_plus(pair.split("=")[0]) not in _POSITIONS]
+    return ", ".join(
+        f'<{_uri(parts._replace(query="&".join([*query, *filter(None, [urlencode(place)])])).geturl())}>; rel="{rel}"'
+        for rel, place in places.items()
+    )
 
 
-def _at(url: str, place: list[tuple[str, str]]) -> str:
-    parts = urlsplit(url)
-    query = [pair for pair in parse_qsl(parts.query, keep_blank_values=True) if pair[0] not in _POSITIONS]
-    return urlunsplit((parts.scheme, parts.netloc, parts.path, urlencode(query + place), parts.fragment))
+def _uri(text: str) -> str:
+    """`text` with what may not stand in a URI encoded; what is encoded already stays."""
+    return _NO_URI.sub(lambda found: quote(found[0], safe="", errors="replace"), text)
 
 
 def connection(page: Page[Any], node: Callable[[Any], Any] = lambda item: item) -> dict[str, Any]:
