@@ -245,7 +245,8 @@ class OffsetTooDeep(PagingError, ValueError):
     """A page number beyond `max_offset`: the database would read and throw away all rows before it."""
 
     def __init__(self, offset: int, max_offset: int) -> None:
-        super().__init__(f"offset {offset} is beyond max_offset={max_offset}: page by cursor, with keyset().")
+        # without the offset: a caller chooses its digits, and Python refuses to show more than 4,300
+        super().__init__(f"more than max_offset={max_offset} rows are before the page: page by cursor, with keyset().")
         self.offset = offset
         self.max_offset = max_offset
 

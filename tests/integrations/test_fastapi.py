@@ -13,6 +13,7 @@ from sqlalchemy import StaticPool, create_engine, insert, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from perfkit import Cache
+from perfkit.errors import PagingDeclarationError
 from perfkit.integrations.fastapi import (
     BAD_REQUEST,
     Connection,
@@ -46,6 +47,7 @@ class BinOut(BaseModel):
 
 
 Paged = Annotated[KeysetParams, Depends(keyset_params(size=3, max_size=5))]
+Large = Annotated[KeysetParams, Depends(keyset_params(max_size=5_000))]
 Numbered = Annotated[OffsetParams, Depends(offset_params(size=3, max_size=50_000))]
 CURSORS = Cursors(["a secret of 32 characters or so."])
 BINS = select(Bin).order_by(Bin.kind)
@@ -64,6 +66,11 @@ async def client() -> AsyncIterator[AsyncClient]:
             page = keyset(session, BINS, cursors=CURSORS, count=exact, **params.options)
             response.headers["Link"] = link_header(page, request.url)
             return KeysetPage[BinOut].of(page)
+
+    @app.get("/large/{region:path}", responses=BAD_REQUEST)
+    def large(region: str, params: Large) -> KeysetPage[BinOut]:
+        with Session(engine) as session:
+            return KeysetPage[BinOut].of(keyset(session, BINS, cursors=CURSORS, **params.options))
 
     @app.get("/numbered", responses=BAD_REQUEST)
     def numbered(params: Numbered) -> OffsetPage[BinOut]:
@@ -146,6 +153,33 @@ async def test_pages_by_number_end_where_they_cost_too_much(client):
     deep = await client.get("/numbered", params={"page": 5000})
     assert deep.status_code == 400
     assert "keyset" in deep.json()["detail"]
+
+
+@pytest.mark.parametrize("digits", [30, 4299, 4300, 5000])
+async def test_no_page_number_is_too_long_to_be_refused(client, digits):
+    """Python does not show numbers of more than 4,300 digits, and three rows on each page make one of them."""
+    assert (await client.get("/numbered", params={"page": "9" * digits})).status_code in (400, 422)
+
+
+async def test_the_bounds_of_the_parameters_are_those_of_the_page(client):
+    """What a dependency lets through, the page does not refuse."""
+    assert len((await client.get("/large/", params={"size": 5_000})).json()["items"]) == 8
+    assert (await client.get("/large/", params={"size": 5_001})).status_code == 422
+    assert (await client.get("/numbered", params={"size": 40_000})).status_code == 200
+
+
+@pytest.mark.parametrize("params", [keyset_params, offset_params])
+@pytest.mark.parametrize("size", [0, 101])
+def test_a_usual_size_out_of_range_is_refused_when_it_is_declared(params, size):
+    """FastAPI checks what was asked for, and not what stands in for it."""
+    with pytest.raises(PagingDeclarationError, match="from 1 to 100"):
+        params(size=size, max_size=100)
+
+
+async def test_the_instance_of_a_problem_is_a_uri(client):
+    """Also where the path was encoded."""
+    answer = await client.get("/large/a%20%3E%C3%A9%25", params={"after": "x"})
+    assert answer.json()["instance"] == "/large/a%20%3E%C3%A9%25"
 
 
 async def test_a_connection_and_a_listing_are_the_same_pages(client):

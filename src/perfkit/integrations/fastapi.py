@@ -10,9 +10,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Annotated, Any, Generic, Self, TypedDict, TypeVar
+from urllib.parse import quote
 
 from perfkit.errors import InvalidCursor, MissingExtra, OffsetTooDeep
 from perfkit.paging import NumberedPage, Page, Total, connection, listing
+from perfkit.paging.keyset import MAX_SIZE, check_size
 
 try:
     from fastapi import FastAPI, Query, Request
@@ -62,7 +64,7 @@ def install(app: FastAPI) -> None:
     """Answer a wrong cursor, and a page number beyond what is allowed, with 400 and a problem."""
 
     async def refused(request: Request, error: Exception) -> JSONResponse:
-        problem = Problem(title="Bad Request", status=400, detail=str(error), instance=request.url.path)
+        problem = Problem(title="Bad Request", status=400, detail=str(error), instance=quote(request.scope["path"]))
         return JSONResponse(problem.model_dump(), 400, media_type=MEDIA_TYPE)
 
     app.add_exception_handler(InvalidCursor, refused)
@@ -76,6 +78,7 @@ class KeysetOptions(TypedDict):
     after: str | None
     before: str | None
     last: bool
+    max_size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +89,27 @@ class KeysetParams:
     after: str | None = None
     before: str | None = None
     last: bool = False
+    max_size: int = MAX_SIZE
 
     @property
     def options(self) -> KeysetOptions:
         """For `keyset(session, statement, **params.options)`."""
-        return {"size": self.size, "after": self.after, "before": self.before, "last": self.last}
+        return {
+            "size": self.size,
+            "after": self.after,
+            "before": self.before,
+            "last": self.last,
+            "max_size": self.max_size,
+        }
 
 
 def keyset_params(*, size: int = 50, max_size: int = 100) -> Callable[..., KeysetParams]:
-    """A dependency that reads `size`, `after`, `before` and `last` from the query; what contradicts itself is a 400."""
+    """A dependency that reads `size`, `after`, `before` and `last` from the query; what contradicts itself is a 400.
+
+    Raises:
+        PagingDeclarationError: a `size` that is not from 1 to `max_size`.
+    """
+    check_size(size, max_size)
     usual = size
 
     def parameters(
@@ -105,7 +120,7 @@ def keyset_params(*, size: int = 50, max_size: int = 100) -> Callable[..., Keyse
     ) -> KeysetParams:
         if (after is not None) + (before is not None) + last > 1:
             raise InvalidCursor("give one of after, before and last")
-        return KeysetParams(size, after, before, last)
+        return KeysetParams(size, after, before, last, max_size)
 
     return parameters
 
@@ -115,6 +130,7 @@ class OffsetOptions(TypedDict):
 
     size: int
     number: int
+    max_size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,22 +139,28 @@ class OffsetParams:
 
     size: int
     number: int = 1
+    max_size: int = MAX_SIZE
 
     @property
     def options(self) -> OffsetOptions:
         """For `offset(session, statement, **params.options)`."""
-        return {"size": self.size, "number": self.number}
+        return {"size": self.size, "number": self.number, "max_size": self.max_size}
 
 
 def offset_params(*, size: int = 50, max_size: int = 100) -> Callable[..., OffsetParams]:
-    """A dependency that reads `size` and `page` from the query."""
+    """A dependency that reads `size` and `page` from the query.
+
+    Raises:
+        PagingDeclarationError: a `size` that is not from 1 to `max_size`.
+    """
+    check_size(size, max_size)
     usual = size
 
     def parameters(
         size: Annotated[int, Query(ge=1, le=max_size, description="How many items.")] = usual,
         page: Annotated[int, Query(ge=1, description="The number of the page; the first is 1.")] = 1,
     ) -> OffsetParams:
-        return OffsetParams(size, page)
+        return OffsetParams(size, page, max_size)
 
     return parameters
 
