@@ -23,12 +23,13 @@ from typing import Any
 from sqlalchemy import ClauseElement, Executable, func, select
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.base import Generative
 
 from perfkit.errors import PagingDeclarationError
 from perfkit.paging.cursor import Memo
 from perfkit.paging.page import Total
 from perfkit.paging.plan import dialect_of
-from perfkit.sqla.private import roots_of
+from perfkit.sqla.private import criteria_of, options_of, roots_of, without_locks
 
 Count = Callable[[Session, Any], Total]
 
@@ -59,12 +60,20 @@ def estimated(exact_below: int = 1000) -> Count:
     """A count that asks the planner first, and counts if it expects less than `exact_below`.
 
     Only PostgreSQL is asked; elsewhere, it is `capped(exact_below)`.
+
+    Raises:
+        PagingDeclarationError: less than 1.
     """
+    if exact_below < 1:
+        raise PagingDeclarationError(f"estimated({exact_below!r}): give 1 or more.")
 
     def count(session: Session, statement: Any) -> Total:
         if dialect_of(session, statement).name != "postgresql":
             return capped(exact_below)(session, statement)
-        told: Any = session.execute(_Explain(select(_rows(statement))), bind_arguments=_bind(statement)).scalar_one()
+        asking = select(_rows(statement))
+        bind = session.get_bind(clause=asking, **_bind(statement))
+        explain = _as_asked(statement, _Explain(asking))
+        told: Any = session.execute(explain, bind_arguments={"bind": bind}).scalar_one()
         rows = int(told[0]["Plan"]["Plan Rows"])
         return exact(session, statement) if rows < exact_below else Total(rows, "estimate")
 
@@ -130,11 +139,21 @@ def _named(count: Count, name: str) -> Count:
 
 
 def _rows(statement: Any) -> Any:
-    return statement.order_by(None).subquery()
+    return without_locks(statement).order_by(None).subquery()
 
 
 def _number(session: Session, statement: Any, counting: Any) -> int:
-    return int(session.execute(counting, bind_arguments=_bind(statement)).scalar_one())
+    return int(session.execute(_as_asked(statement, counting), bind_arguments=_bind(statement)).scalar_one())
+
+
+def _as_asked(statement: Any, counting: Any) -> Any:
+    """With what holds for a statement as a whole, and not for its subqueries: loader criteria, a map of schemas."""
+    told = {name: value for name, value in statement.get_execution_options().items() if name not in _OF_MANY_ROWS}
+    # there is no server-side cursor of an EXPLAIN
+    return counting.options(*criteria_of(statement)).execution_options(**told, stream_results=False)
+
+
+_OF_MANY_ROWS = frozenset({"stream_results", "yield_per", "max_row_buffer"})
 
 
 def _bind(statement: Any) -> dict[str, Any]:
@@ -142,10 +161,11 @@ def _bind(statement: Any) -> dict[str, Any]:
     return {} if mapper is None else {"mapper": mapper}
 
 
-class _Explain(Executable, ClauseElement):
+class _Explain(Generative, Executable, ClauseElement):
     """EXPLAIN of a statement, with its values."""
 
     inherit_cache = False
+    is_select = True  # for who adds loader criteria to each SELECT of a session
 
     def __init__(self, statement: Any) -> None:
         self.statement = statement
@@ -153,4 +173,5 @@ class _Explain(Executable, ClauseElement):
 
 @compiles(_Explain, "postgresql")
 def _explain(element: _Explain, compiler: Any, **options: Any) -> str:
-    return f"EXPLAIN (FORMAT JSON) {compiler.process(element.statement, **options)}"
+    explained = element.statement.options(*options_of(element))
+    return f"EXPLAIN (FORMAT JSON) {compiler.process(explained, **options)}"

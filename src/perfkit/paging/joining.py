@@ -15,7 +15,7 @@ from sqlalchemy.orm.util import AliasedClass
 
 from perfkit.paging.keys import Key, key_of
 from perfkit.sqla.ordering import Term
-from perfkit.sqla.private import options_of, strategies_of
+from perfkit.sqla.private import criteria_of, options_of, strategies_of
 
 NAME = "perfkit_key_{}"
 
@@ -122,7 +122,7 @@ def joined_back(statement: Any, source: Any, inside: Inside) -> Any:
         for mine, theirs in zip(ours, identity, strict=True):
             condition = condition & (mine == source.c[theirs])
         outer = outer.outerjoin(entity, condition)
-    options = options_of(statement) if inside.entities else ()
+    options = options_of(statement) if inside.entities else criteria_of(statement)
     return outer.options(*options).execution_options(**statement.get_execution_options())
 
 

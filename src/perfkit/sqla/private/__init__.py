@@ -73,6 +73,9 @@ from perfkit.sqla.private.clauses import (
 from perfkit.sqla.private.clauses import (
     with_where as with_where,
 )
+from perfkit.sqla.private.clauses import (
+    without_locks as without_locks,
+)
 from perfkit.sqla.private.connections import (
     engine_isolation as engine_isolation,
 )
@@ -149,6 +152,9 @@ from perfkit.sqla.private.mapped import (
 )
 from perfkit.sqla.private.options import (
     collection_of_joins as collection_of_joins,
+)
+from perfkit.sqla.private.options import (
+    criteria_of as criteria_of,
 )
 from perfkit.sqla.private.options import (
     options_of as options_of,

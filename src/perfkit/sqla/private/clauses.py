@@ -4,7 +4,7 @@ parts_of            Select._order_by_clauses and the like    else: AttributeErro
 reference_in        _label_reference, _textual_label_reference    else: labels in ORDER BY are not understood
 joins_of, selects_from    Select._setup_joins, ._from_obj    else: none; nothing is said of them
 roots_of            Select._raw_columns, ._annotations    else: Select.column_descriptions, at 20 µs
-locks_rows          Select._for_update_arg            else: False; looped locks are taken for loops
+locks_rows, without_locks    Select._for_update_arg    else: False, the same; looped locks are taken for loops
 structure_of        ClauseElement._generate_cache_key     else: None; statements are not cached
 binds_of, blank_of, where_terms    the same, BindParameter._clone, Select._where_criteria    else: none; pages are
                     planned again for each value of a filter
@@ -81,6 +81,15 @@ def roots_of(statement: Any) -> list[Any]:
 def locks_rows(statement: Any) -> bool:
     """Whether it says FOR UPDATE or the like, also where the dialect leaves that out."""
     return getattr(statement, "_for_update_arg", None) is not None
+
+
+def without_locks(statement: Any) -> Any:
+    """`statement` without FOR UPDATE or the like."""
+    if not locks_rows(statement):
+        return statement
+    changed = statement.where()
+    changed._for_update_arg = None  # noqa: SLF001
+    return changed
 
 
 def structure_of(statement: Executable) -> tuple[tuple[Any, ...], tuple[Any, ...]] | None:

@@ -5,7 +5,7 @@ strategies_in       Select._with_options, Load.context     else: none; a fix is 
 wildcards_of        Select._with_options, _WildcardLoad    else: none; profiles then see no `lazyload("*")`
 reads_own_joins, collection_of_joins    Load.context, .path, local_opts    else: False, None; contains_eager fails on
                     numbered pages
-options_of          Select._with_options              else: none; a wrapped page has no loader options
+options_of, criteria_of    Select._with_options       else: none; a wrapped page has no loader options
 """
 
 from __future__ import annotations
@@ -13,10 +13,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from sqlalchemy.orm import LoaderCriteriaOption
+
 
 def options_of(statement: Any) -> tuple[Any, ...]:
     """The loader options of a statement."""
     return tuple(getattr(statement, "_with_options", ()))
+
+
+def criteria_of(statement: Any) -> tuple[LoaderCriteriaOption, ...]:
+    """What `with_loader_criteria` says of a statement, which holds for its subqueries if it stands around them."""
+    return tuple(option for option in options_of(statement) if isinstance(option, LoaderCriteriaOption))
 
 
 def reads_own_joins(statement: Any) -> bool:
