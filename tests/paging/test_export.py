@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import Integer, func, select
+from sqlalchemy import func, select, text, union_all
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import selectinload
 
-from perfkit.errors import InvalidCursor, PagingDeclarationError
+from perfkit.errors import InvalidCursor, NotUniqueOrder, PagingDeclarationError
 from perfkit.paging import Cursors, Progress, aexport, export, split
 from tests.paging.models import Item, Owner, Tag, Thing
 from tests.paging.walks import whole
@@ -95,8 +95,56 @@ def test_parts_have_all_rows_and_none_twice(within_sqlite, parts):
 def test_what_cannot_be_cut_is_refused(within_sqlite):
     def check(session):
         assert len(split(session, select(Owner).where(Owner.id > 99), 4)) == 1
-        for statement, parts in ((select(Thing), 2), (select(func.count(Tag.label, type_=Integer)), 0)):
-            with pytest.raises(PagingDeclarationError):
-                split(session, statement, parts)
+        for parts in (0, -1, True, 2.5):
+            with pytest.raises(PagingDeclarationError, match="1 or more"):
+                split(session, select(Item), parts)
+        with pytest.raises(PagingDeclarationError, match="primary key"):
+            split(session, select(Thing), 2)
 
     within_sqlite(check)
+
+
+@pytest.mark.parametrize(
+    ("statement", "with_what"),
+    [
+        (select(Item.rank, func.count()).group_by(Item.rank), "groups"),
+        (select(func.count(Tag.label)), "groups"),
+        (select(Item.rank).distinct(), "DISTINCT"),
+        (select(Item, func.row_number().over(order_by=Item.id)), "window"),
+        (select(Item).limit(5), "LIMIT"),
+        (select(Item, Owner).join(Owner, full=True), "FULL JOIN"),
+        (union_all(select(Item.id), select(Owner.id)), "more than one SELECT"),
+        (text("SELECT 1"), "more than one SELECT"),
+    ],
+)
+def test_what_parts_would_change_is_refused(within_sqlite, statement, with_what):
+    """A group would be in two parts, a row without a partner in none."""
+
+    def check(session):
+        with pytest.raises(PagingDeclarationError, match=with_what):
+            split(session, statement, 3)
+
+    within_sqlite(check)
+
+
+def test_an_export_believes_that_an_order_is_unique_if_it_is_told(within_sqlite):
+    """As the error says that asks for it."""
+    inner = select((Item.id * 2).label("double")).subquery()
+    statement = select(inner).order_by(inner.c.double)
+
+    def check(session):
+        with pytest.raises(NotUniqueOrder, match="add a unique column of the subquery, or pass assume_unique=True"):
+            next(export(session, statement))
+        assert sum(map(len, export(session, statement, chunk=7, assume_unique=True))) == 60
+
+    within_sqlite(check)
+
+
+def test_parts_lock_their_rows_and_not_each_others(within):
+    """As workers that take their share of a queue."""
+
+    def check(session):
+        pieces = split(session, select(Item).with_for_update(skip_locked=True), 3)
+        assert sum(len(session.scalars(piece).all()) for piece in pieces) == 60
+
+    within(check)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import Select, and_, func
+from sqlalchemy import Integer, Select, and_, func
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
@@ -20,6 +20,8 @@ from perfkit.errors import PagingDeclarationError
 from perfkit.paging.cursor import Cursors
 from perfkit.paging.keyset import OF_THIS_PROCESS, keyset
 from perfkit.paging.page import Page
+from perfkit.sqla.ordering import has_aggregate, has_window
+from perfkit.sqla.private import parts_of, without_locks
 from perfkit.sqla.uniqueness import keys_of, sources_of
 
 CHUNK = 5_000
@@ -43,6 +45,7 @@ def export(
     cursors: Cursors = OF_THIS_PROCESS,
     scope: str = "",
     progress: Callable[[Progress], None] | None = None,
+    assume_unique: bool = False,
 ) -> Iterator[Page[Any]]:
     """All rows of `statement` in its order, a page of `chunk` at a time.
 
@@ -57,14 +60,17 @@ def export(
         cursors: how cursors are signed; give some if another process is to go on.
         scope: whom a cursor is for.
         progress: called after each chunk has been used.
+        assume_unique: believe that the ORDER BY tells every two rows apart.
 
     Raises:
         InvalidCursor: `after` is not of this ordering.
+        NotUniqueOrder: nothing shows that the ORDER BY tells every two rows apart.
         PagingDeclarationError: a chunk below 1, or a statement that no page can be made of.
     """
     chunks = items = 0
+    same: Any = {"cursors": cursors, "scope": scope, "assume_unique": assume_unique}
     while True:
-        page = keyset(session, statement, size=chunk, max_size=max(chunk, 1), after=after, cursors=cursors, scope=scope)
+        page = keyset(session, statement, size=chunk, max_size=max(chunk, 1), after=after, **same)
         if page.items or not chunks:
             yield page
         chunks, items, after = chunks + 1, items + len(page), page.next
@@ -84,11 +90,13 @@ async def aexport(
     cursors: Cursors = OF_THIS_PROCESS,
     scope: str = "",
     progress: Callable[[Progress], None] | None = None,
+    assume_unique: bool = False,
 ) -> AsyncIterator[Page[Any]]:
     """`export` for an AsyncSession."""
+    same: Any = {"cursors": cursors, "scope": scope, "progress": progress, "assume_unique": assume_unique}
 
     def walk(sync: Session) -> Iterator[Page[Any]]:
-        return export(sync, statement, chunk=chunk, after=after, cursors=cursors, scope=scope, progress=progress)
+        return export(sync, statement, chunk=chunk, after=after, **same)
 
     pages = await session.run_sync(walk)
     while (page := await session.run_sync(lambda sync: next(pages, None))) is not None:
@@ -102,13 +110,17 @@ def split(session: Session, statement: Select[Any], parts: int) -> list[Select[A
     largest value at even distances, which costs two look-ups in its index. Where the keys have gaps, parts are unequal.
 
     Raises:
-        PagingDeclarationError: less than one part, or no such column.
+        PagingDeclarationError: less than one part, no such column, or rows that are made of several, which parts would
+            change: of groups, DISTINCT, a window function, a UNION or a FULL JOIN.
     """
-    if parts < 1:
+    if isinstance(parts, bool) or not isinstance(parts, int) or parts < 1:
         raise PagingDeclarationError(f"parts={parts!r}: give 1 or more.")
+    if (wrong := _changed_by_parts(statement)) is not None:
+        raise PagingDeclarationError(f"split() would change the rows of a statement with {wrong}: export it in one.")
     column = _cut_by(statement)
-    ends = statement.order_by(None).with_only_columns(func.min(column), func.max(column), maintain_column_froms=True)
-    low, high = session.execute(ends).one()
+    plain = without_locks(statement).order_by(None)
+    ends = plain.with_only_columns(func.min(column), func.max(column), maintain_column_froms=True)
+    low, high = tuple(session.execute(ends).one())
     if low is None:
         return [statement]
     width = -(-(high - low + 1) // parts)
@@ -125,10 +137,28 @@ def _between(column: Any, start: int | None, end: int | None) -> list[Any]:
     return found if end is None else [*found, column < end]
 
 
+def _changed_by_parts(statement: Any) -> str | None:
+    """What in a statement makes its rows depend on others, which may be in another part."""
+    if not isinstance(statement, Select):
+        return "more than one SELECT, or none"
+    parts, selected = parts_of(statement), list(statement.selected_columns)
+    if parts.is_limited:
+        return "a LIMIT or OFFSET of its own"
+    if parts.group_by or any(map(has_aggregate, selected)):
+        return "groups"
+    if parts.is_distinct or parts.distinct_on:
+        return "DISTINCT"
+    if any(map(has_window, selected)):
+        return "a window function"
+    if any(source.optional for source in sources_of(statement).all[:1]):
+        return "a FULL JOIN"
+    return None
+
+
 def _cut_by(statement: Any) -> Any:
     for source in sources_of(statement).all[:1]:
         for key in keys_of(source.selectable)[:1]:
             first = next(column for column in source.selectable.c if column in key)
-            if first.type.python_type is int:
+            if isinstance(first.type, Integer):
                 return first
     raise PagingDeclarationError("split() needs a primary key whose first column is an integer.")

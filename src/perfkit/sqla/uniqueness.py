@@ -59,7 +59,8 @@ class Source:
         inner = self.selectable
         while isinstance(inner, Alias):
             inner = inner.element
-        return str(getattr(inner, "name", inner))
+        name = str(getattr(inner, "name", inner))
+        return "the subquery" if name.startswith("%(") else name  # it is named when it is compiled
 
 
 @dataclass(slots=True)
