@@ -7,8 +7,8 @@ import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 
 import pytest
-from sqlalchemy import event, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Column, Integer, MetaData, String, Table, event, func, select
+from sqlalchemy.orm import Session, aliased
 
 from perfkit.errors import InvalidCursor, PagingDeclarationError
 from perfkit.paging import Cursors, keyset
@@ -106,6 +106,28 @@ def test_a_cursor_is_of_one_ordering(given):
         assert keyset(session, same, size=3, after=cursor).has_previous
 
     given(check)
+
+
+def test_a_cursor_is_not_good_where_names_and_keys_are_alike_by_chance(within_sqlite):
+    """An alias of another table, a subquery of other columns, and a column that has been given another type."""
+    item, owner = aliased(Item, name="x"), aliased(Owner, name="x")
+    ranks = select(Item.id, Item.rank.label("by")).subquery("q")
+    prices = select(Item.id, Item.price.label("by")).subquery("q")
+    numbers = Table("items", MetaData(), Column("id", Integer, primary_key=True), Column("rank", Integer))
+    texts = Table("items", MetaData(), Column("id", Integer, primary_key=True), Column("rank", String))
+
+    def check(session):
+        for made, given in (
+            (select(item).order_by(item.name), select(owner).order_by(owner.name)),
+            (select(item).order_by(func.lower(item.name)), select(owner).order_by(func.lower(owner.name))),
+            (select(ranks).order_by(ranks.c.by, ranks.c.id), select(prices).order_by(prices.c.by, prices.c.id)),
+            (select(numbers).order_by(numbers.c.rank), select(texts).order_by(texts.c.rank)),
+        ):
+            cursor = keyset(session, made, size=3).next
+            assert keyset(session, made, size=3, after=cursor).items
+            assert refused(session, cursor, given)
+
+    within_sqlite(check)
 
 
 def test_a_cursor_is_of_one_scope_and_filter_if_asked(given):

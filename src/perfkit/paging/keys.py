@@ -69,6 +69,10 @@ class Key:
         """The same key, read from the end."""
         return replace(self, term=self.term.reversed(), nulls_first=not self.nulls_first)
 
+    def value(self, value: Any) -> Any:
+        """What a cursor holds, as it is bound: the date of another driver as the text that this one casts."""
+        return value if self.recast is None or value is None else str(value)
+
     def bound(self) -> ColumnElement[Any]:
         """Where the value of a cursor is put in, to be compared with the key."""
         bind: Any = bindparam(self.name, type_=_UNTYPED)
@@ -154,6 +158,19 @@ def _on_postgresql(compared: ColumnElement[Any], kind: Any, dialect: Dialect) ->
             return type_coerce(compared, _UNTYPED), None
         return type_coerce(cast(compared, Text), _UNTYPED), None
     return type_coerce(cast(compared, Text), _UNTYPED), kind
+
+
+def form_of(kind: Any, dialect: Dialect) -> str:
+    """What the values of a type are to a driver: text, a number, a date.
+
+    Those of no known type are text for psycopg and what asyncpg makes of them.
+    """
+    if isinstance(kind, kinds.NullType):
+        return "asyncpg's" if dialect.driver == "asyncpg" else "text"
+    try:
+        return str(kind.python_type.__name__)
+    except NotImplementedError:
+        return type(kind).__name__
 
 
 def is_as_it_is(column: Column[Any], dialect: Dialect) -> bool:

@@ -161,7 +161,8 @@ def fetch(session: Session, made: Plan, position: Position | None, limit: int, *
         return read_rows(session.execute(made.start(backward=backward), {LIMIT: limit, **made.values}), made)
     inclusive = position.side is (Side.AFTER if backward else Side.BEFORE)
     nulls = tuple(value is None for value in position.values)
-    values = {**made.values, **{key.name: value for key, value in zip(made.keys, position.values, strict=True)}}
+    values = dict(made.values)
+    values.update((key.name, key.value(value)) for key, value in zip(made.keys, position.values, strict=True))
     found = Found([], [])
     for statement in made.beyond(nulls, backward=backward, inclusive=inclusive):
         part = read_rows(session.execute(statement, {LIMIT: limit - len(found.items), **values}), made)

@@ -46,10 +46,10 @@ from perfkit.paging.joining import (
     of_whole_rows,
     ordering_of,
 )
-from perfkit.paging.keys import Key, is_as_it_is, key_of
+from perfkit.paging.keys import Key, form_of, is_as_it_is, key_of
 from perfkit.paging.seek import Branch, branches
 from perfkit.paging.together import can_be_together, limit_bound, together
-from perfkit.sqla.ordering import Term, UnknownTerm, terms_of
+from perfkit.sqla.ordering import Term, UnknownTerm, parts_inside, terms_of
 from perfkit.sqla.private import (
     locks_rows,
     parts_of,
@@ -169,7 +169,8 @@ def plan_of(statement: Any, dialect: Dialect, *, assume_unique: bool) -> Plan:
         narrow, of_branches = partial(_deferred, plain, dialect), partial(_of_entities, plain, dialect)
     if locks_rows(statement) or not can_be_together(keys, dialect) or min(places, default=width) < width:
         of_branches = None
-    ordering = ";".join(starmap(_text_of_key, zip(keys, [*named, *keys[len(named) :]], strict=False)))
+    of_keys = starmap(partial(_text_of_key, dialect), zip(keys, [*named, *keys[len(named) :]], strict=False))
+    ordering = f"{dialect.name}: {';'.join(of_keys)}"
     condition = getattr(statement, "whereclause", None)
     selecting = plain.add_columns(*reads) if reads else plain
     return Plan(selecting, keys, ordering, condition, dialect, width, places, narrow, of_branches)
@@ -189,11 +190,26 @@ def _selected_as_they_are(statement: Any, dialect: Dialect) -> dict[Any, int]:
     return found
 
 
-def _text_of_key(key: Key, term: Term | Key) -> str:
-    """`key` after what the statement was given as it, since a wrapped one has names of ours."""
+def _text_of_key(dialect: Dialect, key: Key, term: Term | Key) -> str:
+    """`key` after what the statement was given as it, since a wrapped one has names of ours.
+
+    With what its values are, for what was a number when a cursor was made can be a text now.
+    """
     way = "desc" if key.term.descending else "asc"
-    shown = text_of(term.expression) if isinstance(term, Term) else "number"
+    shown = _text_of_term(term.expression, dialect) if isinstance(term, Term) else "number"
     return f"{shown} {way} {key.nulls_first}"
+
+
+def _text_of_term(expression: Any, dialect: Dialect) -> str:
+    return f"{text_of(expression)} {_tables_of(expression)} {form_of(expression.type, dialect)}"
+
+
+def _tables_of(expression: Any) -> list[str]:
+    """The columns of tables that it is made of, since two aliases or subqueries may have one name."""
+    if isinstance(expression, Column) and isinstance(expression.table, Table):
+        return []
+    bases = {base for part in parts_inside(expression) for base in getattr(part, "base_columns", ())}
+    return sorted(text_of(each) for each in bases if isinstance(each, Column) and isinstance(each.table, Table))
 
 
 def text_of(expression: Any, values: Mapping[str, Any] | None = None) -> str:
