@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import JSON, cast, delete, func, literal, select, text, union_all
-from sqlalchemy.orm import Session, contains_eager
+from sqlalchemy import JSON, cast, delete, func, literal, select, tablesample, text, union_all
+from sqlalchemy.orm import Bundle, Session, aliased, contains_eager
 
 from perfkit.errors import NotUniqueOrder, PagingDeclarationError
 from perfkit.paging import keyset
@@ -88,6 +88,9 @@ def test_text_that_is_no_name_is_refused(within_sqlite):
         (select(Item.rank).distinct().order_by(Item.name), "DISTINCT"),
         (select(text("*")).select_from(Item), "which columns"),
         (select(), "which columns"),
+        (select(tablesample(Item.__table__, func.bernoulli(50))), "seed="),
+        (select(aliased(Item, tablesample(Item, 50))), "seed="),
+        (select(Bundle("of", Item.rank), func.row_number().over(order_by=Item.id)), "Bundle 'of'"),
         (select(Owner).join(Owner.items).options(contains_eager(Owner.items)), "Owner.items"),
     ],
 )

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, CompoundSelect, Label, Table, TextClause
+from sqlalchemy import Column, CompoundSelect, Label, Table, TableSample, TextClause
 
 from perfkit.errors import NotUniqueOrder, PagingDeclarationError
 from perfkit.sqla.ordering import (
@@ -106,6 +106,9 @@ def _analyse(statement: Any, terms: Sequence[Term], *, assume_unique: bool) -> A
             "load it by selectinload or joinedload."
         )
     sources = sources_of(statement)
+    for source in sources.all:
+        if isinstance(source.selectable, TableSample) and source.selectable.seed is None:
+            raise PagingDeclarationError("tablesample() has other rows each time it is asked for: give it a seed=.")
     selected = list(statement.selected_columns)
     if not selected or any(isinstance(each, TextClause) for each in selected):
         raise PagingDeclarationError("it is not known which columns are selected: give columns or entities, not text.")

@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Dialect, Table, inspect, select, true
-from sqlalchemy.orm import Mapper
+from sqlalchemy.orm import Bundle, Mapper
 from sqlalchemy.orm.util import AliasedClass
 
+from perfkit.errors import PagingDeclarationError
 from perfkit.paging.keys import Key, key_of
 from perfkit.sqla.ordering import Term
 from perfkit.sqla.private import criteria_of, options_of, strategies_of
@@ -37,7 +38,11 @@ class Inside:
 
 
 def narrowed(statement: Any, terms: Sequence[Term]) -> tuple[Any, Inside]:
-    """The statement with nothing but columns, primary keys of entities, and keys."""
+    """The statement with nothing but columns, primary keys of entities, and keys.
+
+    Raises:
+        PagingDeclarationError: it selects a bundle.
+    """
     names: list[str] = []
     own: list[str] = []
     columns: list[Any] = []
@@ -45,6 +50,10 @@ def narrowed(statement: Any, terms: Sequence[Term]) -> tuple[Any, Inside]:
     for place, each in enumerate(statement.column_descriptions):
         entity = inspect(each["expr"], raiseerr=False)
         names.append(str(each["name"]))
+        if isinstance(entity, Bundle):
+            raise PagingDeclarationError(
+                f"Bundle {each['name']!r} beside a window function, DISTINCT ON or equal rows: select its columns."
+            )
         if getattr(entity, "is_mapper", False) or getattr(entity, "is_aliased_class", False):
             labels = []
             for number, column in enumerate(_identity(each["expr"], entity)):
