@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import case, desc, func, literal, or_, select, text, union, union_all
 from sqlalchemy.orm import Bundle, aliased, defer, joinedload, load_only, selectinload, with_polymorphic
 
-from tests.paging.models import Cat, Item, Owner, Pet, Tag
+from tests.paging.models import Cat, Item, Mark, Owner, Pet, Tag
 
 
 def cases() -> Iterator[tuple[str, Any]]:
@@ -115,6 +115,9 @@ def cases() -> Iterator[tuple[str, Any]]:
         select(Item, Tag).join(Item.tags).options(joinedload(Item.owner)).order_by(Tag.weight.desc(), Item.rank),
     )
     yield "bundle", select(Bundle("b", Item.id, Item.name)).order_by(Item.rank)
+    yield "entity of one column", select(Mark).order_by(Mark.number.desc())
+    yield "entities of one column", select(Mark, Owner.name).join(Owner, Owner.id == Mark.number).order_by(Owner.name)
+    yield "bundle of one", select(Bundle("b", Item.id), Item.name).order_by(Item.id)
     yield "core", select(Item.__table__).order_by(Item.__table__.c.rank)
     yield "exists", select(Item).where(Item.tags.any(Tag.weight == 1)).order_by(Item.rank)
     yield "from_self alias", select(a, Item).join(Item, Item.id == a.owner_id).order_by(a.rank, Item.note)

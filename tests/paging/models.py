@@ -69,6 +69,13 @@ class Tag(Base):
     weight: Mapped[int | None]
 
 
+class Mark(Base):
+    """An entity of one column."""
+
+    __tablename__ = "marks"
+    number: Mapped[int] = mapped_column(primary_key=True)
+
+
 class Pet(Base):
     __tablename__ = "pets"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -129,6 +136,7 @@ def fill(session: Session, *, items: int = 60, seed: int = 7) -> None:
         )
         item.tags = [Tag(label=label, weight=chance.choice([None, 1, 2])) for label in chance.sample("pqrst", 3)]
         session.add(item)
+    session.add_all(Mark(number=number) for number in range(1, 10))
     for number in range(1, 16):
         session.add(Cat(name=f"c{number % 4}", lives=chance.choice([None, 7, 9])) if number % 2 else Pet(name="p"))
     session.flush()

@@ -32,7 +32,7 @@ from sqlalchemy import (
     literal_column,
     select,
 )
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Bundle, Session
 
 from perfkit.errors import PagingDeclarationError
 from perfkit.paging.analysis import Analysis, analysed, place_of
@@ -180,7 +180,7 @@ def _selected_as_they_are(statement: Any, dialect: Dialect) -> dict[Any, int]:
     """Columns that a statement selects and that no type changes on their way from the driver, with their places."""
     selected = list(statement.selected_columns)
     described = statement.column_descriptions
-    if len(selected) != len(described) or any(_is_entity(each["expr"]) for each in described):
+    if len(selected) != len(described) or any(_is_entity_or_bundle(each["expr"]) for each in described):
         return {}  # entities and bundles, also of one column
     found: dict[Any, int] = {}
     for place, each in enumerate(selected):
@@ -218,6 +218,10 @@ def text_of(expression: Any, values: Mapping[str, Any] | None = None) -> str:
         return f"{expression.table.fullname}.{expression.name}"
     compiled = expression.compile()
     return f"{compiled} {sorted({**compiled.params, **(values or {})}.items())!r}"
+
+
+def _is_entity_or_bundle(selected: Any) -> bool:
+    return isinstance(selected, Bundle) or _is_entity(selected)
 
 
 def _is_entity(selected: Any) -> bool:
