@@ -10,7 +10,7 @@ from sqlalchemy import StaticPool, create_engine, event, func, insert, select, u
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, with_loader_criteria
 
 from perfkit.errors import PagingDeclarationError
-from perfkit.paging import capped, estimated, exact, export, keyset, offset
+from perfkit.paging import Total, capped, carried, estimated, exact, export, keyset, offset
 from tests.paging.conftest import within_on
 from tests.paging.models import Item
 
@@ -104,6 +104,10 @@ def test_a_total_is_of_the_schema_that_the_statement_is_for():
         statement = select(Stop).execution_options(schema_translate_map=of_tenant)
         for count in (exact, capped(10), estimated()):
             assert count(session, statement).value == len(keyset(session, statement, size=10)) == 2
+        once = carried(exact)
+        cursor = keyset(session, statement, size=1, count=once).next
+        assert keyset(session, statement, size=1, count=once, after=cursor).total.value == 2
+        assert keyset(session, select(Stop), size=1, count=once, after=cursor).total == Total(0)
     engine.dispose()
 
 

@@ -95,7 +95,8 @@ class Plan:
 
         def made() -> list[str]:
             compiled = self.statement.compile(dialect=self.dialect)
-            return [f"{compiled} {sorted(compiled.params.items(), key=str)!r}"]
+            schemas = self.statement.get_execution_options().get("schema_translate_map")
+            return [f"{compiled} {sorted(compiled.params.items(), key=str)!r} {schemas!r}"]
 
         return f"{self._kept('rows', made)[0]} {sorted(self.values.items())!r}"
 
