@@ -148,3 +148,14 @@ def test_parts_lock_their_rows_and_not_each_others(within):
         assert sum(len(session.scalars(piece).all()) for piece in pieces) == 60
 
     within(check)
+
+
+@pytest.mark.parametrize("chunk", [0, -1, True, 2.5, "5", None])
+def test_a_chunk_below_one_is_refused(within_sqlite, chunk):
+    """In words of the export."""
+
+    def check(session):
+        with pytest.raises(PagingDeclarationError, match="chunk="):
+            next(export(session, BY_PRICE, chunk=chunk))
+
+    within_sqlite(check)

@@ -120,7 +120,9 @@ def carried(count: Count, *, max_age_s: float = 300.0, clock: Callable[[], float
     """A count that is made once for a walk: cursors carry it with its age, and past `max_age_s` it is made anew.
 
     It costs 40 bytes of a cursor or so, and no store. A total is told again for the same statement only, values and
-    all; with another filter, it is counted. Elsewhere than in `keyset` it is `count`.
+    all; with another filter, it is counted. What else decides which rows there are, such as criteria that a session
+    adds by an event or policies of the database, is not seen: give each tenant a `scope`, and no cursor of another one
+    is read. Elsewhere than in `keyset` it is `count`.
 
     Raises:
         PagingDeclarationError: an age that is not above 0.

@@ -67,10 +67,12 @@ def export(
         NotUniqueOrder: nothing shows that the ORDER BY tells every two rows apart.
         PagingDeclarationError: a chunk below 1, or a statement that no page can be made of.
     """
+    if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
+        raise PagingDeclarationError(f"chunk={chunk!r}: give 1 or more.")
     chunks = items = 0
     same: Any = {"cursors": cursors, "scope": scope, "assume_unique": assume_unique}
     while True:
-        page = keyset(session, statement, size=chunk, max_size=max(chunk, 1), after=after, **same)
+        page = keyset(session, statement, size=chunk, max_size=chunk, after=after, **same)
         if page.items or not chunks:
             yield page
         chunks, items, after = chunks + 1, items + len(page), page.next
