@@ -1,7 +1,7 @@
 """Every command of this repository, on a Python >= 3.11 with pip and nothing else.
 
     python3 noxfile.py -s demo          watch the example service get fast; keeps serving
-    python3 noxfile.py -s tests         all tests, on servers of their own
+    python3 noxfile.py -s tests         all tests, in several processes, on servers of their own
     python3 noxfile.py -s lint types docs
     python3 noxfile.py -s bench -- cache
     python3 noxfile.py -s proof         the protocol's model, the plans that take minutes
@@ -39,6 +39,7 @@ TYPED = ("src", "examples/wastemgmt/wastemgmt", "tools", "benchmarks", "tests/ty
 GROUPS = ("boot", "demo", "test", "types", "lint", "docs", "bench")
 FUZZED = ("cache", "batching", "paging")
 WITHOUT_PROJECT = ("boot", "lint")
+WORKERS = max(3, os.cpu_count() or 1)  # many tests wait for servers: on two cores three are quicker than two
 
 nox.needs_version = ">=2025.5"
 nox.options.default_venv_backend = "uv"
@@ -62,9 +63,12 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run every test, or those that `-- …` names to pytest."""
+    """Run every test, in several processes; or as `-- …` says to pytest, in one."""
     _install(session, "test")
-    session.run("python", "-m", "pytest", *session.posargs)
+    # each process has servers of its own; one that is named would be shared, and tests empty it
+    shared = any(service.variable in os.environ for service in (services.Service.REDIS, services.Service.VALKEY))
+    spread = () if shared else ("-n", str(WORKERS), "--dist", "worksteal")
+    session.run("python", "-m", "pytest", *(session.posargs or spread))
 
 
 @nox.session

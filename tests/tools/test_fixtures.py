@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import psycopg
 import pytest
@@ -104,9 +106,10 @@ def test_redis_and_valkey_are_two_servers(services):
     assert names == ["redis", "valkey"]
 
 
-def test_what_cannot_be_had_is_skipped_loudly(tmp_path):
-    """The summary says which server, how many tests, and what to do."""
-    told = pytest_on(tmp_path)
+@pytest.mark.parametrize("processes", ["0", "2"])
+def test_what_cannot_be_had_is_skipped_loudly(tmp_path, processes):
+    """The summary says which server, how many tests, and what to do; also of what other processes went without."""
+    told = pytest_on(tmp_path, "-n", processes)
 
     assert told.returncode == 0
     assert "1 passed, 2 skipped" in told.stdout
@@ -123,14 +126,25 @@ def test_a_skip_can_be_made_a_failure(tmp_path):
     assert "1 passed, 2 errors" in told.stdout
 
 
-def pytest_on(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+@pytest.mark.parametrize("variable", ["PERFKIT_TEST_REDIS_URL", "PERFKIT_TEST_VALKEY_URL"])
+def test_a_store_that_is_named_is_not_for_several_processes(tmp_path, variable):
+    """One would empty it under the tests of another."""
+    told = pytest_on(tmp_path, "-n", "2", environment={variable: "redis://127.0.0.1:6379/15"})
+
+    assert told.returncode == pytest.ExitCode.USAGE_ERROR
+    assert f"that {variable} name" in told.stderr
+
+
+def pytest_on(
+    folder: Path, *options: str, environment: Mapping[str, str] = MappingProxyType({})
+) -> subprocess.CompletedProcess[str]:
     (folder / "test_services.py").write_text(ON_A_BARE_SYSTEM)
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PERFKIT_")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PERFKIT_", "PYTEST_"))}
     command = [sys.executable, "-m", "pytest", "-p", "tools.services.fixtures", "--rootdir", str(folder)]
     return subprocess.run(
         [*command, *options, str(folder)],
         cwd=REPOSITORY,
-        env=kept,
+        env={**kept, **environment},
         capture_output=True,
         text=True,
         check=False,

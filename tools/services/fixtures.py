@@ -18,7 +18,7 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, LiteralString, TypeVar
+from typing import Any, LiteralString, NamedTuple, TypeVar
 
 import psycopg
 import pytest
@@ -35,6 +35,8 @@ T = TypeVar("T")
 
 SESSION = pytest.StashKey[Running]()
 WENT_WITHOUT = pytest.StashKey[Counter[Service]]()
+OF_WORKERS = pytest.StashKey[dict[Service, "Found"]]()
+OUTPUT = "perfkit_services"
 REQUIRE_VARIABLE = "PERFKIT_REQUIRE_SERVICES"
 
 
@@ -46,6 +48,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=os.environ.get(REQUIRE_VARIABLE) == "1",
         help=f"fail where a server is missing instead of skipping (also {REQUIRE_VARIABLE}=1)",
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse several processes on one named store: each test begins by emptying it."""
+    named = [each.variable for each in (Service.REDIS, Service.VALKEY) if each.variable in os.environ]
+    if named and config.getoption("numprocesses", None):
+        raise pytest.UsageError(
+            f"-n {config.getoption('numprocesses')}: its processes would empty one store under each other's tests, "
+            f"the one that {' and '.join(named)} name: unset it, so that each starts its own, or leave -n out"
+        )
 
 
 @pytest.fixture(scope="session")
@@ -207,20 +219,59 @@ def _or_skip(answer: T | Missing, request: pytest.FixtureRequest) -> T:
     """What was found. Without it the test ends here, as skipped or failed, and the summary counts it."""
     if not isinstance(answer, Missing):
         return answer
-    request.config.stash.setdefault(WENT_WITHOUT, Counter())[answer.service] += 1
+    _went_without(request.config)[answer.service] += 1
     if request.config.getoption("--require-services"):
         pytest.fail(str(answer), pytrace=False)
     pytest.skip(str(answer))
 
 
+class Found(NamedTuple):
+    """What the summary says of one service."""
+
+    is_up: bool
+    text: str
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In a process of pytest-xdist: hand over what it ran on to the one that has the terminal."""
+    config: Any = session.config
+    if hasattr(config, "workeroutput"):
+        found = {service.value: tuple(each) for service, each in _found(config).items()}
+        went_without = {service.value: count for service, count in _went_without(config).items()}
+        config.workeroutput[OUTPUT] = (found, went_without)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """In the one that has the terminal: take it. A process that crashed leaves nothing."""
+    found, went_without = getattr(node, "workeroutput", {}).get(OUTPUT, ({}, {}))
+    known = node.config.stash.setdefault(OF_WORKERS, {})
+    for service, each in found.items():
+        known.setdefault(Service(service), Found(*each))
+    _went_without(node.config).update({Service(service): count for service, count in went_without.items()})
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Say what was run on, and loudly what was not and how to get it."""
-    session = config.stash.get(SESSION, None)
-    tests = config.stash.get(WENT_WITHOUT, Counter())
-    for answer in session.asked if session else ():
-        title = answer.service.full_name
-        if isinstance(answer, Missing):
-            terminalreporter.section(f"NO {title}: {tests[answer.service]} tests did not run", red=True, bold=True)
-            terminalreporter.write_line(str(answer), red=True)
+    for service, found in (_found(config) | config.stash.get(OF_WORKERS, {})).items():
+        if found.is_up:
+            terminalreporter.write_line(f"services: {service.full_name}, {found.text}")
         else:
-            terminalreporter.write_line(f"services: {title}, {answer.origin}, up in {answer.started_in_s:.2f} s")
+            count = _went_without(config)[service]
+            terminalreporter.section(f"NO {service.full_name}: {count} tests did not run", red=True, bold=True)
+            terminalreporter.write_line(found.text, red=True)
+
+
+def _found(config: pytest.Config) -> dict[Service, Found]:
+    """What this process has asked for."""
+    session = config.stash.get(SESSION, None)
+    return {
+        answer.service: Found(False, str(answer))
+        if isinstance(answer, Missing)
+        else Found(True, f"{answer.origin}, up in {answer.started_in_s:.2f} s")
+        for answer in (session.asked if session else ())
+    }
+
+
+def _went_without(config: pytest.Config) -> Counter[Service]:
+    return config.stash.setdefault(WENT_WITHOUT, Counter())
