@@ -153,6 +153,8 @@ def _named_for_the_service(session: nox.Session, up: services.Running) -> dict[s
 def _install(session: nox.Session, group: str) -> None:
     """Make the session's environment what requirements/{group}.txt says, with our own code as it is in this clone."""
     session.env["PYTHONPATH"] = None  # nox itself was found through it
+    # Where none may be written beside the source, every process of the tests would compile all that it imports.
+    session.env.update(PYTHONDONTWRITEBYTECODE=None, PYTHONPYCACHEPREFIX=str(HERE / ".nox/bytecode"))
     pins = HERE / f"requirements/{group}.txt"
     ours = () if group in WITHOUT_PROJECT else (HERE, EXAMPLE)
     sources = [pins, *(path / "pyproject.toml" for path in ours)]
