@@ -106,14 +106,24 @@ def compare(
     return counts
 
 
-def one_run(database: str, store: str, name: str, rows: int, seconds: float) -> Count:
-    """One contender, for some seconds, on a database and a store that are emptied first."""
+def one_run(
+    database: str, store: str, name: str, rows: int, seconds: float, enough: Callable[[Count], Any] = lambda _: True
+) -> Count:
+    """One contender, for some seconds and until there was `enough`, on a database and a store that are emptied first."""
     empty(database, store)
     with tempfile.NamedTemporaryFile(prefix="perfkit-stale-") as file:
-        return _run_on(Board(file.name), database, store, name, rows, seconds)
+        return _run_on(Board(file.name), database, store, name, rows, seconds, enough)
 
 
-def _run_on(board: Board, database: str, store: str, name: str, rows: int, seconds: float) -> Count:
+def _run_on(
+    board: Board,
+    database: str,
+    store: str,
+    name: str,
+    rows: int,
+    seconds: float,
+    enough: Callable[[Count], Any],
+) -> Count:
     work: list[BaseProcess] = [
         PROCESSES.Process(target=_reads, args=(database, store, name, rows, board, i), daemon=True)
         for i in range(READERS)
@@ -124,7 +134,7 @@ def _run_on(board: Board, database: str, store: str, name: str, rows: int, secon
             process.start()
         writers: list[BaseProcess] = [_writer(database, store, name, rows, board, i) for i in range(WRITERS)]
         began = time.monotonic()
-        while time.monotonic() < began + seconds:
+        while (passed := time.monotonic() - began) < seconds or not enough(_sum(board, deaths, passed)):
             for i, writer in enumerate(writers):
                 writer.join(0.01)
                 if writer.exitcode is not None:
