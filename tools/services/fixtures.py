@@ -75,10 +75,10 @@ class PostgresServer:
     url: str
     template: str
 
-    def create(self) -> str:
-        """The URL of a new database, without a driver's name."""
+    def create(self, like: str = "") -> str:
+        """The URL of a new database, without a driver's name; a copy of `like`, a URL to which nobody is connected."""
         name = f"perfkit_{uuid.uuid4().hex[:12]}"
-        self.execute("CREATE DATABASE {} TEMPLATE {}", name, self.template)
+        self.execute("CREATE DATABASE {} TEMPLATE {}", name, make_url(like).database or "" if like else self.template)
         return make_url(self.url).set(database=name).render_as_string(hide_password=False)
 
     def drop(self, url: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -28,15 +30,33 @@ def nothing_is_lazy() -> Iterator[None]:
     set_strictness(before)
 
 
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty SQLite, to make copies of; test_migrations.py is about the migrations themselves."""
+    file = tmp_path_factory.mktemp("migrated") / "wastemgmt.sqlite3"
+    asyncio.run(migrate.upgrade(f"sqlite:///{file}"))
+    return file
+
+
+@pytest.fixture(scope="session")
+def migrated_url(pg_databases: Callable[[], str]) -> str:
+    """The same of PostgreSQL."""
+    url = pg_databases()
+    asyncio.run(migrate.upgrade(url))
+    return url
+
+
 @pytest.fixture(params=["sqlite", "psycopg", "asyncpg"])
-async def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
     """Settings of a migrated, empty database."""
     if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path}/wastemgmt.sqlite3"
-    else:
-        url = str(request.getfixturevalue("pg_url")).replace("postgresql:", f"postgresql+{request.param}:")
-    await migrate.upgrade(url)
-    return Settings(database_url=url)
+        copy = shutil.copy(request.getfixturevalue("migrated_file"), tmp_path)
+        yield Settings(database_url=f"sqlite:///{copy}")
+        return
+    server = request.getfixturevalue("pg_server")
+    url = server.create(request.getfixturevalue("migrated_url"))
+    yield Settings(database_url=url.replace("postgresql:", f"postgresql+{request.param}:"))
+    server.drop(url)
 
 
 @pytest.fixture
