@@ -109,7 +109,7 @@ def compare(
 def one_run(
     database: str, store: str, name: str, rows: int, seconds: float, enough: Callable[[Count], Any] = lambda _: True
 ) -> Count:
-    """One contender, for some seconds and until there was `enough`, on a database and a store that are emptied first."""
+    """One contender, for some seconds and until `enough` happened, on a database and a store that are emptied first."""
     empty(database, store)
     with tempfile.NamedTemporaryFile(prefix="perfkit-stale-") as file:
         return _run_on(Board(file.name), database, store, name, rows, seconds, enough)

@@ -854,7 +854,7 @@ def test_a_touch_before_the_first_statement_joins_the_transaction(small):
 def test_an_engine_made_of_the_watched_one_is_watched(store_url, tmp_path):
     """And the watched one, where it was made of another: they share their dialect."""
     kit = Kit(Cache("test"), tmp_path / "test.sqlite3")
-    kit.cache.connect(store_url)
+    kit.cache.connect(store_url, timeout_s=10)
     kit.cache.watch(kit.engine.execution_options(made="of it"), kit.Base.metadata)
     with Session(kit.engine) as session:
         assert kit.sync["name_of"](session, 1) == "one"

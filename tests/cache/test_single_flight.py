@@ -43,7 +43,7 @@ class Fleet:
             self.before_load()
             return session.scalar(select(func.count()).where(Bin.kind == kind))
 
-        cache.connect(self.to)
+        cache.connect(self.to, timeout_s=PATIENCE_S)
         cache.watch(self.engine, Base.metadata, database="fleet")
         self.caches.append(cache)
         return lambda *args: self.call(count, *args)

@@ -55,7 +55,7 @@ def asked(request: pytest.FixtureRequest, store_url: str) -> Iterator[Asked]:
         yield Asked(MemoryStore(), run_now, None)
         return
     raw = raw_client(store_url)
-    wires = open_wires(store_url)
+    wires = open_wires(store_url, timeout_s=10)
     if request.param == "blocking":
         yield Asked(RedisStore(wires.blocking, cell_ttl_ms=HOLD_MS, hold_ms=HOLD_MS), run_now, raw)
         wires.close()
@@ -187,7 +187,7 @@ def test_a_posted_bump_whose_connection_breaks_disturbs_nobody(asked):
 @on_servers
 def test_connections_of_loops_that_have_ended_are_let_go(store_url):
     """A program that calls `asyncio.run` for each of its jobs runs out of sockets otherwise."""
-    raw, wires = raw_client(store_url), open_wires(store_url)
+    raw, wires = raw_client(store_url), open_wires(store_url, timeout_s=10)
     store = RedisStore(wires.suspending, cell_ttl_ms=HOLD_MS, hold_ms=HOLD_MS)
     before = len(raw.client_list())
 

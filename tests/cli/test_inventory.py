@@ -37,7 +37,7 @@ class Service:
             return list(session.scalars(select(Bin.name)))
 
         self.count, self.names = count, names
-        self.cache.connect(url, **guard)
+        self.cache.connect(url, timeout_s=10, **guard)
         self.cache.watch(self.engine, Base.metadata)
         self.fill()
 

@@ -19,6 +19,8 @@ from perfkit.wire.wires import open_wires
 from tests.servers import OwnCluster, OwnRedis
 from tools.services import Program
 
+PATIENCE_S = 10.0  # with a store: a busy machine is not a server that is down
+
 
 class Base(DeclarativeBase):
     pass
@@ -34,7 +36,7 @@ class GatedStore:
     """A real store; a test may stand in front of any of its commands."""
 
     def __init__(self, url: str) -> None:
-        self._wires = open_wires(url)
+        self._wires = open_wires(url, timeout_s=PATIENCE_S)
         self._real = RedisStore(self._wires.blocking, cell_ttl_ms=3_600_000)
         self.before: dict[str, Callable[[], None]] = {}
         self.before_commit: Callable[[], None] = lambda: None
@@ -89,7 +91,7 @@ class GatedStore:
 class Shop:
     """One process of a service."""
 
-    def __init__(self, database: str, store: GatedStore | str, **policy: Any) -> None:
+    def __init__(self, database: str, store: GatedStore | str, *, timeout_s: float = PATIENCE_S, **policy: Any) -> None:
         self.engine = create_engine(database.replace("postgresql:", "postgresql+psycopg:"))
         Base.metadata.create_all(self.engine)
         self.cache = Cache("real", Policy(**policy))
@@ -106,7 +108,7 @@ class Shop:
             return found
 
         self._name_of = name_of
-        cache.connect(store)
+        cache.connect(store, timeout_s=timeout_s)
         cache.watch(self.engine, Base.metadata, database="real")
 
     def read(self, bin_id: int = 1) -> str | None:
@@ -128,15 +130,18 @@ class Shop:
 class Shops:
     """Makes processes of one service, on one database and one server or cluster; closes them when the block ends."""
 
-    def __init__(self, database: str, url: str, *, is_gated: bool = True, **policy: Any) -> None:
+    def __init__(
+        self, database: str, url: str, *, is_gated: bool = True, timeout_s: float = PATIENCE_S, **policy: Any
+    ) -> None:
         """`is_gated`: a test may stand in front of their stores. `policy` is what they have in common."""
         self.database, self.url, self.policy = database, url, policy
+        self._timeout_s = timeout_s
         self._is_gated = is_gated
         self._made: list[Shop] = []
 
     def __call__(self, **policy: Any) -> Shop:
         store = GatedStore(self.url) if self._is_gated else self.url
-        self._made.append(Shop(self.database, store, **{**self.policy, **policy}))
+        self._made.append(Shop(self.database, store, timeout_s=self._timeout_s, **{**self.policy, **policy}))
         return self._made[-1]
 
     def __enter__(self) -> Self:

@@ -105,10 +105,10 @@ def test_more_than_half_of_the_hold_is_refused():
 
 def test_a_writer_that_is_stopped_past_the_deadline_of_its_mark_commits_nothing(pg_url, redis_url, monkeypatch):
     """It was stopped between mark and COMMIT; readers have gone on; its COMMIT comes to nothing."""
-    reader = Shop(pg_url, redis_url, mark_hold=0.4, idle_timeout=0.2)
+    reader = Shop(pg_url, redis_url)
     store = GatedStore(redis_url)
     writer = Shop(pg_url, store, mark_hold=0.4, idle_timeout=0.2)
-    writer.write("old")
+    reader.write("old")
     assert reader.read() == "old"
 
     def stopped() -> None:

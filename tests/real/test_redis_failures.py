@@ -15,6 +15,8 @@ from perfkit.cache import Reason
 from tests.real.conftest import GatedStore, Shop
 from tests.servers import OwnRedis, Proxy, asked, until
 
+TIMEOUT_S = 0.5  # where that is what a test is about
+
 
 @pytest.fixture
 def shop(pg_url: str, own_redis: OwnRedis) -> Iterator[Shop]:
@@ -82,7 +84,7 @@ def test_a_server_that_loses_a_mark_while_a_commit_hangs_is_told_of_the_commit(p
 
 def test_a_server_that_hangs_costs_one_time_out(pg_url, own_redis):
     """Then nobody asks it for a while."""
-    shop = Shop(pg_url, own_redis.url)
+    shop = Shop(pg_url, own_redis.url, timeout_s=TIMEOUT_S)
     shop.write("old")
     shop.read()
     own_redis.pause()
@@ -213,7 +215,7 @@ def test_a_mark_whose_answer_is_cut_is_set_again_and_once(pg_url, proxy, own_red
 
 def test_a_server_that_is_slow_costs_one_time_out(pg_url, proxy):
     """Then the breaker is open; it closes when answers come in time again."""
-    shop = Shop(pg_url, proxy.url)
+    shop = Shop(pg_url, proxy.url, timeout_s=TIMEOUT_S)
     shop.write("old")
     shop.read()
     proxy.passes.clear()
@@ -221,7 +223,7 @@ def test_a_server_that_is_slow_costs_one_time_out(pg_url, proxy):
     began = time.monotonic()
     for _ in range(20):
         assert shop.read() == "old"
-    assert time.monotonic() - began < 20 * 0.5, "each call waited"
+    assert time.monotonic() - began < 20 * TIMEOUT_S, "each call waited"
 
     proxy.passes.set()
     hits = shop.cache.stats().hits

@@ -34,7 +34,7 @@ def sentinels(redis_program: Program) -> Iterator[OwnSentinels]:
 
 @pytest.fixture
 def shops(pg_url: str, sentinels: OwnSentinels) -> Iterator[Shops]:
-    with Shops(pg_url, sentinels.url, is_gated=False) as made:
+    with Shops(pg_url, sentinels.url, is_gated=False, timeout_s=0.5) as made:
         yield made
 
 
