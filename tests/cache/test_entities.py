@@ -49,12 +49,13 @@ from sqlalchemy.orm import (
     with_expression,
 )
 from sqlalchemy.orm.attributes import set_committed_value
+from sqlalchemy.orm.identity import IdentityMap
 
 from perfkit import Cache, Policy
 from perfkit.cache import MemoryStore, Reason
 from perfkit.codec import Codec, Graph
 from perfkit.errors import Unpackable, Unreadable
-from perfkit.sqla import entities, private
+from perfkit.sqla import entities
 from tests.cache.test_dependencies import Counting
 
 
@@ -921,7 +922,7 @@ def test_without_its_private_names_the_result_is_the_same(fleet, monkeypatch):
     with fleet.session() as session:
         usual = [_described(truck) for truck in trucks(session)]
 
-    monkeypatch.delattr(private.IdentityMap, "_add_unpresent")
+    monkeypatch.delattr(IdentityMap, "_add_unpresent")
     extents = __import__("perfkit.codec.graphs", fromlist=["_extents"])._extents
     extents.clear()
     with fleet.session() as session, fleet.silently():
