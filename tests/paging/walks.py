@@ -43,7 +43,7 @@ def items(pages: list[Page[Any]]) -> list[Any]:
     return [item for page in pages for item in page.items]
 
 
-def agrees(session: Session, statement: Any, *, expected: list[Any], sizes: tuple[int, ...] = (1, 2, 7)) -> None:
+def agrees(session: Session, statement: Any, *, expected: list[Any], sizes: tuple[int, ...] = (1, 7)) -> None:
     """Whichever way one goes and however large the pages are, they are `expected`."""
     for size in (*sizes, len(expected) or 1, len(expected) + 5):
         pages = forward(session, statement, size)

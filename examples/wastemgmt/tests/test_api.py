@@ -127,8 +127,8 @@ async def test_no_write_leaves_a_page_as_it_was(client):
             plain = await pages()
         for page in screens:
             assert found[page].content == plain[page].content, (method, path, page)
-        again = await pages()
-        assert {page: queries(each) for page, each in again.items()} == dict.fromkeys(screens, 0)
+        loaded = [page for page, each in found.items() if queries(each)]  # all others were hits already
+        assert {page: queries(await client.get(page)) for page in loaded} == dict.fromkeys(loaded, 0)
 
 
 async def test_a_collection_empties_its_bin(client):
