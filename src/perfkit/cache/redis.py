@@ -63,7 +63,7 @@ class RedisStore:
         if not self._wire.posts:
             await self.bump(cells, writer)
             return
-        await self._wire.post(Command(cells[0], _in_full(self._bump_words(writer)(cells))))  # nobody hears of NOSCRIPT
+        await self._wire.post(Command(cells[0], _in_full(self._bump_words(writer))(cells)))  # nobody hears of NOSCRIPT
 
     async def claim(self, key: bytes, holder: bytes, hold_ms: int) -> bool:
         ((_, answer),) = await self._each([key], self._script("claim", lambda _: [holder, hold_ms]))
@@ -101,7 +101,7 @@ class RedisStore:
             except NoScript:
                 if spelt is not words:
                     raise
-                spelt = _in_full_of(words)  # which the server then remembers
+                spelt = _in_full(words)  # which the server then remembers
             except Parted:
                 if len(groups) == len(keys):
                     raise
@@ -141,13 +141,14 @@ def open_stores(url: str, *, timeout_s: float, cell_ttl_ms: int, hold_ms: int) -
 _Words = Callable[[Keys], tuple[Word, ...]]
 
 
-def _in_full_of(words: _Words) -> _Words:
-    return lambda group: _in_full(words(group))
-
-
-def _in_full(words: tuple[Word, ...]) -> tuple[Word, ...]:
+def _in_full(words: _Words) -> _Words:
     """The call of a script by its text instead of its name."""
-    return ("EVAL", _TEXTS[words[1]], *words[2:])
+
+    def spelt(group: Keys) -> tuple[Word, ...]:
+        _, sha, *rest = words(group)
+        return ("EVAL", _TEXTS[sha], *rest)
+
+    return spelt
 
 
 def _list_in(answer: Answer, count: int) -> list[bytes | None]:

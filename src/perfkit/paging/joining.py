@@ -54,7 +54,7 @@ def narrowed(statement: Any, terms: Sequence[Term]) -> tuple[Any, Inside]:
             raise PagingDeclarationError(
                 f"Bundle {each['name']!r} beside a window function, DISTINCT ON or equal rows: select its columns."
             )
-        if getattr(entity, "is_mapper", False) or getattr(entity, "is_aliased_class", False):
+        if is_entity(entity):
             labels = []
             for number, column in enumerate(_identity(each["expr"], entity)):
                 labels.append(f"perfkit_identity_{place}_{number}")
@@ -65,9 +65,7 @@ def narrowed(statement: Any, terms: Sequence[Term]) -> tuple[Any, Inside]:
             bare = expression.element if hasattr(expression, "element") and _is_label(expression) else expression
             own.append(f"perfkit_column_{place}")
             columns.append(bare.label(own[-1]))
-    keys = [NAME.format(number) for number in range(len(terms))]
-    of_keys = [term.expression.label(name) for term, name in zip(terms, keys, strict=True)]
-    narrow = statement.with_only_columns(*columns, *of_keys, maintain_column_froms=True)
+    narrow, keys = _selecting(statement, columns, terms)
     return narrow, Inside(names, own, entities, keys)
 
 
@@ -97,10 +95,20 @@ def of_whole_rows(statement: Any, entity: Any, terms: Sequence[Term]) -> tuple[A
     mapper = inspect(entity)
     own = set(mapper.local_table.c)
     columns = [getattr(entity, each.key) for each in mapper.column_attrs if own.issuperset(each.columns)]
-    keys = [NAME.format(number) for number in range(len(terms))]
-    of_keys = [term.expression.label(name) for term, name in zip(terms, keys, strict=True)]
-    selecting = statement.with_only_columns(*columns, *of_keys, maintain_column_froms=True)
+    selecting, keys = _selecting(statement, columns, terms)
     return selecting, Inside([entity.__name__], [], {}, keys, entity)
+
+
+def _selecting(statement: Any, columns: Sequence[Any], terms: Sequence[Term]) -> tuple[Any, list[str]]:
+    """The statement with these columns and its keys alone, and the names of the keys."""
+    names = [NAME.format(number) for number in range(len(terms))]
+    keys = [term.expression.label(name) for term, name in zip(terms, names, strict=True)]
+    return statement.with_only_columns(*columns, *keys, maintain_column_froms=True), names
+
+
+def is_entity(inspected: Any) -> bool:
+    """Whether what `inspect` has found is a mapped class, or an alias of one."""
+    return getattr(inspected, "is_mapper", False) or getattr(inspected, "is_aliased_class", False)
 
 
 def _is_label(expression: Any) -> bool:

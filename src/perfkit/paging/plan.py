@@ -40,6 +40,7 @@ from perfkit.paging.joining import (
     NAME,
     Inside,
     entity_of_a_table,
+    is_entity,
     joined_back,
     keys_inside,
     narrowed,
@@ -226,8 +227,7 @@ def _is_entity_or_bundle(selected: Any) -> bool:
 
 
 def _is_entity(selected: Any) -> bool:
-    found = inspect(selected, raiseerr=False)
-    return getattr(found, "is_mapper", False) or getattr(found, "is_aliased_class", False)
+    return is_entity(inspect(selected, raiseerr=False))
 
 
 def _is_of_entities(statement: Any, keys: Sequence[Key]) -> bool:

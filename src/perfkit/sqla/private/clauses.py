@@ -94,8 +94,7 @@ def without_locks(statement: Any) -> Any:
 
 def structure_of(statement: Executable) -> tuple[tuple[Any, ...], tuple[Any, ...]] | None:
     """What tells a statement from others of another structure, and its values; None if that cannot be known."""
-    make: Any = getattr(statement, "_generate_cache_key", None)
-    found = None if make is None else make()
+    found = _structured(statement)
     if found is None:
         return None
     return found.key, tuple(_value(bind, found.params) for bind in found.bindparams)
@@ -103,8 +102,7 @@ def structure_of(statement: Executable) -> tuple[tuple[Any, ...], tuple[Any, ...
 
 def binds_of(statement: Executable) -> list[Any]:
     """The binds whose values `structure_of` gives; none if it gives none."""
-    make: Any = getattr(statement, "_generate_cache_key", None)
-    found = None if make is None else make()
+    found = _structured(statement)
     return [] if found is None else list(found.bindparams)
 
 
@@ -119,6 +117,11 @@ def blank_of(bind: Any, name: str) -> Any:
 def where_terms(statement: Select[Any]) -> tuple[Any, ...]:
     """The conditions of a SELECT, all of which hold."""
     return tuple(getattr(statement, "_where_criteria", ()))
+
+
+def _structured(statement: Executable) -> Any:
+    make: Any = getattr(statement, "_generate_cache_key", None)
+    return None if make is None else make()
 
 
 def _value(bind: Any, given: Mapping[str, Any] | None) -> Any:

@@ -21,9 +21,6 @@ from sqlalchemy.orm.identity import IdentityMap
 def noticing_held(session: Session, held: Callable[[], None]) -> Iterator[None]:
     """Call `held` when the session hands out an entity, without SQL or over a row, that it has now."""
     identity_map = session.identity_map
-    if not identity_map:
-        yield
-        return
     before = frozenset(identity_map.keys())
     outer = identity_map.get
     is_nested = "get" in vars(identity_map)
