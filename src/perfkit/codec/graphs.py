@@ -242,13 +242,14 @@ class Graph:
                 placed.append((made, fresh))
                 for number, entity in zip(batch.numbers, made, strict=True):
                     entities[number] = entity
-            for batch, (holders, _) in zip(self._batches, placed, strict=True):
+            for batch, (holders, fresh) in zip(self._batches, placed, strict=True):
+                are_new = len(fresh) == len(holders)
                 for place, linked in enumerate(batch.linked):
                     if batch.extent.is_many(place):
                         led_to: Iterable[Any] = [list(map(get, several)) for several in linked]
                     else:
                         led_to = [None if number is None else entities[number] for number in linked]
-                    batch.extent.link(place, holders, led_to)
+                    batch.extent.link(place, holders, led_to, are_new=are_new)
         except Exception as strange:
             raise Unreadable(f"entities that cannot be put together: {strange}") from strange
         value = self._root(entities)

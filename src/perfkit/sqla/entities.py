@@ -26,7 +26,7 @@ from sqlalchemy.orm import (
     class_mapper,
     collections,
 )
-from sqlalchemy.orm.attributes import instance_state, set_committed_value
+from sqlalchemy.orm.attributes import init_collection, instance_state, set_committed_value
 
 from perfkit.sqla.private import placer, tell_loaded, tell_refreshed
 
@@ -118,16 +118,30 @@ class Extent:
         """Call who listens to loads, once they are complete."""
         tell_loaded(session, self.mapper, fresh)
 
-    def link(self, place: int, entities: Sequence[Any], led_to: Iterable[Any]) -> None:
-        """Let the relation at this place lead each entity to another one, or None, or to several."""
+    def link(self, place: int, entities: Sequence[Any], led_to: Iterable[Any], *, are_new: bool) -> None:
+        """Let the relation at this place lead each entity to another one, or None, or to several.
+
+        `are_new`: none of them was in the session before.
+        """
         name = self.relations[place]
         if self.is_many(place):
+            put = _put_list if are_new else set_committed_value
             for entity, several in zip(entities, led_to, strict=True):
                 if name not in entity.__dict__:
-                    set_committed_value(entity, name, several)
+                    put(entity, name, several)
             return
         for entity, one in zip(entities, led_to, strict=True):
             entity.__dict__.setdefault(name, one)
+
+
+def _put_list(entity: object, name: str, members: list[Any]) -> None:
+    """`set_committed_value`, where nothing is pending; SQLAlchemy's own list is filled at once, without events too."""
+    init_collection(entity, name)
+    collection = entity.__dict__[name]
+    if type(collection) is collections.InstrumentedList:
+        list.extend(collection, members)
+    else:
+        set_committed_value(entity, name, members)
 
 
 def begin_as_a_load_would(session: Session) -> None:

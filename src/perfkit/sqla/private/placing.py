@@ -43,11 +43,12 @@ def noticing_held(session: Session, held: Callable[[], None]) -> Iterator[None]:
 _PLACE = """\
 def place(rows, session, complete):
     held, add, session_id = session.identity_map.get, session.identity_map._add_unpresent, session.hash_key
+    present = session.identity_map.keys()
     found, fresh = [], []
     for row in rows:
         {values}, = row
         key = (identity_class, ({identity},), None)
-        entity = held(key)
+        entity = held(key) if key in present else None
         if entity is None:
             entity = new(cls)
             state = make_state(entity, manager)
