@@ -204,7 +204,7 @@ class Notes:
     def _before_cursor_execute(
         self, connection: Connection, cursor: Any, sql: str, parameters: Any, context: Any, executemany: bool
     ) -> None:
-        if _SAVING.match(sql):
+        if connection.dialect.name == "sqlite" and _SAVING.match(sql):
             _begin_in_sqlite(connection)
         info = connection.info
         writes = writes_of(context.compiled, sql)
