@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from contextvars import copy_context
 from typing import Any, NamedTuple, TypeVar
 
-from perfkit.cache.store import Seen
+from perfkit.cache.store import Heard, Seen
 from perfkit.errors import StoreDown
 
 T = TypeVar("T")
@@ -67,6 +67,16 @@ class AskedStore:
 
     async def bump(self, cells: Sequence[bytes], writer: bytes) -> None:
         await self._each("bump", cells)
+
+    async def post_mark(self, cells: Sequence[bytes], writer: bytes, hold_ms: int) -> Heard | None:
+        if self._split:
+            return None  # as of a cluster
+        await self._each("ahead", cells, hold_ms)
+
+        async def heard() -> None:
+            await self._each("heard", cells)
+
+        return heard
 
     async def post_bump(self, cells: Sequence[bytes], writer: bytes) -> None:
         await self._each("post", cells)

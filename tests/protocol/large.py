@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from tests.protocol.test_model import IN_ONE_PROCESS, LEASED, ROW, STRICT, TABLE, VALIDATED, WAITED_FOR, Plan
+from tests.protocol.test_model import BESIDE, IN_ONE_PROCESS, LEASED, ROW, STRICT, TABLE, VALIDATED, WAITED_FOR, Plan
 
 LARGE = {
     "three readers, three writers, any of them killed at any step": Plan(
@@ -25,6 +25,10 @@ LARGE = {
     "leased, two writers who wait, one killed": Plan(processes=(2,), writers=2, deaths=1, ticks=4, **WAITED_FOR),
     "leased by three readers, nothing older than the lease": Plan(
         processes=(3,), writers=2, ticks=2, is_bounded=True, **LEASED
+    ),
+    "committed, two writers, a promotion: stale until bumped": Plan(**BESIDE, syncs=1, returns=1),
+    "committed, two writers, most accidents once: stale until bumped": Plan(
+        **BESIDE, refusals=1, evictions=1, losses=1, ticks=2
     ),
     "all in one process, three readers, two writers": Plan(processes=(3,), writers=2, **IN_ONE_PROCESS),
 }

@@ -24,7 +24,7 @@ from perfkit.cache.read import Bearing, Kept, Named, Ports, Question
 from perfkit.cache.reasons import Reason
 from perfkit.cache.store import Store
 from perfkit.cache.worth import Tally
-from perfkit.cache.write import Writer
+from perfkit.cache.write import Announced, Writer
 from perfkit.errors import CommitRefused
 from tests.protocol.automata import AskedStore, AskedWaiting, Automaton, Op, Process, Shared, TurnedClock
 from tests.protocol.world import (
@@ -389,9 +389,31 @@ def test_what_a_process_with_leases_has_committed_itself_it_sees_at_once():
     assert set(plan.explore(until=_never).stale) == {"V"}
 
 
-def test_committed_is_stale_only_between_commit_and_bump():
+BESIDE: dict[str, Any] = {"processes": (1, 1), "writers": 2, "mode": "committed"}
+COMMITTED: dict[str, Plan] = {
+    "a mark on its way while COMMIT is": Plan(**BESIDE),
+    "no mark, cells read one by one": Plan(**BESIDE, names=(TABLE, ROW), split=True),
+    "nothing is there at first": Plan(**BESIDE, warm=False),
+    "refused": Plan(**BESIDE, refusals=1),
+    "clean cells evicted": Plan(**{**BESIDE, "writers": 1}, evictions=1, ticks=2),
+    "a restart or a promotion": Plan(**{**BESIDE, "writers": 1}, syncs=1, returns=1),
+    "rows named by the result": Plan(**BESIDE, guarded=True),
+    "learned, and not foreseen": Plan(**BESIDE, learned=True, guess=False, warm=False),
+    "validated": Plan(**{**BESIDE, "processes": (2,)}, **VALIDATED),
+}
+
+
+@pytest.mark.parametrize("plan", COMMITTED.values(), ids=COMMITTED)
+def test_committed_is_stale_only_between_commit_and_bump(plan):
     """A read that starts after commit() returned is right, and so is what remains."""
-    explored = Plan(processes=(1, 1), writers=2, mode="committed").explore(until=_never)
+    explored = plan.explore(until=_never)
+
+    assert set(explored.stale) == {"V"}
+
+
+def test_committed_is_right_after_one_lost_answer():
+    """Of the mark, of the bump, or of a reader's: the writer asks again, or its readers know that a bump is owed."""
+    explored = Plan(**BESIDE, losses=1).explore(until=_never)
 
     assert set(explored.stale) == {"V"}
 
@@ -435,6 +457,14 @@ def _never(stale: dict[str, Any]) -> bool:
 # ---- each rule taken away once
 
 Mutation = Callable[[pytest.MonkeyPatch], None]
+
+
+def a_mark_that_was_sent_has_arrived(patch: pytest.MonkeyPatch) -> None:
+    async def hear(self: Writer) -> None:
+        if self._heard is not None:
+            self.announced = Announced.MARKED
+
+    patch.setattr(Writer, "_hear", hear)
 
 
 def without_mark(patch: pytest.MonkeyPatch) -> None:
@@ -634,6 +664,13 @@ def test_without_a_rule_a_stale_read_comes_about(monkeypatch, mutation, plan):
     mutation(monkeypatch)
 
     assert plan.explore().stale != {}
+
+
+def test_committed_needs_to_hear_of_its_mark(monkeypatch):
+    """What was posted after it says nothing of when either arrives."""
+    a_mark_that_was_sent_has_arrived(monkeypatch)
+
+    assert "A" in Plan(**BESIDE).explore(until=_never).stale
 
 
 def test_without_a_word_at_the_end_a_process_does_not_see_its_own_commit(monkeypatch):

@@ -28,6 +28,7 @@ LIFE_MS = 600_000
 HOLD_S = 10
 TICK_S = 6  # more than half of a hold: two of them outlive it, and one makes a mark too old to commit under
 ENTRY = b"entry"
+LOST = "lost"
 ASLEEP = "asleep"  # what a writer that waits for time to pass waits for
 TICK, CHANGED = "a tick", "changed"  # what readers hear of who hold results
 
@@ -54,7 +55,10 @@ class Reading(NamedTuple):
 
 
 class Writing(NamedTuple):
-    """A transaction. `answer` is one that has not arrived yet, `late` the ticks since its command was executed."""
+    """A transaction. `answer` is one that has not arrived yet, `late` the ticks since its command was executed.
+
+    `ahead` is a mark that was sent and has not arrived: whose cells, and for how long. LOST: its connection broke.
+    """
 
     node: int
     answer: Hashable
@@ -62,6 +66,7 @@ class Writing(NamedTuple):
     commit: str  # "" not sent, "sent", "visible", "aborted"
     value: int
     is_dead: bool
+    ahead: tuple[tuple[bytes, ...], int] | str | None = None
 
 
 class Chances(NamedTuple):
@@ -156,6 +161,8 @@ class World:
         for i, writing in enumerate(state.writings):
             yield from self._writing_steps(state, i, writing)
             yield from self._commit_steps(state, i, writing)
+            if writing.ahead not in (None, LOST):
+                yield f"the mark of writer {i} arrives", self._arrived(state, i, writing)
         yield from self._accidents(state)
 
     def stale_at_rest(self, state: State) -> bool:
@@ -225,6 +232,22 @@ class World:
             yield from self._told(state, i, told, (writing.answer, writing.late * TICK_S))
         elif member.op[0] == "send":
             yield from self._told(state, i, writing._replace(commit="sent"), ((), 0), f"writer {i} sends COMMIT")
+        elif member.op[0] == "ahead":
+            sent = writing._replace(ahead=(member.op[1], member.op[2]))
+            yield from self._told(state, i, sent, ((), 0), f"writer {i} sends its mark")
+            if chances.losses:
+                less = state._replace(chances=_less(state, "losses"))
+                yield from self._told(less, i, writing, (DOWN, 0), f"writer {i} cannot send its mark")
+        elif member.op[0] == "heard":
+            if writing.ahead is None:
+                yield from self._told(state, i, writing, ((), 0))
+            elif writing.ahead == LOST:
+                yield from self._told(state, i, writing._replace(ahead=None), (DOWN, 0), f"writer {i} is cut off")
+            if chances.losses and writing.ahead != LOST:  # whether it has arrived by now, or will, or never
+                less = state._replace(chances=_less(state, "losses"))
+                yield from self._told(less, i, writing, (DOWN, 0), f"writer {i} does not hear of its mark")
+                if writing.ahead is not None:
+                    yield from self._told(less, i, writing._replace(ahead=None), (DOWN, 0), f"the mark of {i} is lost")
         elif member.op[0] == "outcome":
             if writing.commit != "sent":
                 yield from self._told(state, i, writing, (writing.commit, 0))
@@ -238,6 +261,11 @@ class World:
                 if self._told_by == "the store":
                     follows = self._spread(follows, CHANGED)
                 yield f"writer {i} {what}", follows
+
+    def _arrived(self, state: State, i: int, writing: Writing) -> State:
+        assert writing.ahead is not None
+        _, held = self._executed(state, "mark", list(writing.ahead), i)
+        return _with(state, i, writing._replace(ahead=None), held=held)
 
     def _told(
         self, state: State, i: int, writing: Writing, answer: Hashable, what: str = ""
@@ -394,14 +422,14 @@ class World:
         if chances.syncs and state.replica != state.held:
             yield "the replica catches up", state._replace(replica=state.held, chances=_less(state, "syncs"))
         if chances.returns and self._may_return(state):
-            # every connection is cut: who waits for an answer hears that there is none
-            cut = tuple(w if w.answer in (None, ASLEEP) else w._replace(answer=DOWN) for w in state.writings)
-            yield (
-                "the replica becomes the store",
-                state._replace(
-                    held=state.replica, epoch=state.epoch + 1, writings=cut, chances=_less(state, "returns")
-                ),
-            )
+            after = state._replace(held=state.replica, epoch=state.epoch + 1, chances=_less(state, "returns"))
+            cut = tuple(map(_cut, state.writings))
+            yield "the replica becomes the store", after._replace(writings=cut)
+            if any(map(self._is_posting, cut)):
+                gone = tuple(
+                    w._replace(is_dead=True, node=self._writer.start) if self._is_posting(w) else w for w in cut
+                )
+                yield "the replica becomes the store, and what was posted is lost", after._replace(writings=gone)
         if chances.ticks and self._may_tick(state):
             later = _later(state)._replace(chances=_less(state, "ticks"))
             yield "time goes by", self._spread(later, TICK) if self._is_timed else later
@@ -417,6 +445,10 @@ class World:
             marks and (self._is_committing(writing) or writing.answer == ASLEEP)
             for writing, marks in zip(state.writings, lost, strict=True)
         )
+
+    def _is_posting(self, writing: Writing) -> bool:
+        op = self._writer.nodes[writing.node].members[0].op
+        return not writing.is_dead and op is not None and op[0] == "post"
 
     def _is_committing(self, writing: Writing) -> bool:
         """Between the answer to its mark and the moment from which its commit is visible, or never will be."""
@@ -484,8 +516,9 @@ def canonical(state: State) -> State:
 
 
 def _rank(state: State, writer: int) -> tuple[Any, ...]:
-    node, answer, *others = state.writings[writer]
-    return (node, repr(answer), others, sorted(_marks(state.held, writer)), sorted(_marks(state.replica, writer)))
+    node, answer, *others, ahead = state.writings[writer]
+    marks = sorted(_marks(state.held, writer)), sorted(_marks(state.replica, writer))
+    return (node, repr(answer), others, repr(ahead), *marks)
 
 
 def _renamed(held: Held, new: dict[int, int]) -> Held:
@@ -517,6 +550,13 @@ def _told_back(trail: Any) -> list[str]:
 
 def _has_begun(member: Member) -> bool:
     return member.op is None or bool(member.heard)
+
+
+def _cut(writing: Writing) -> Writing:
+    """Its connection broke: if it waits for an answer, it hears that there is none."""
+    if writing.answer not in (None, ASLEEP):
+        writing = writing._replace(answer=DOWN)
+    return writing if writing.ahead is None else writing._replace(ahead=None if writing.is_dead else LOST)
 
 
 def _later(state: State) -> State:

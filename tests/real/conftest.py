@@ -14,6 +14,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from perfkit import Cache, Policy
 from perfkit.cache import Seen
 from perfkit.cache.redis import RedisStore
+from perfkit.cache.store import Heard
 from perfkit.waiting import run_now
 from perfkit.wire.wires import open_wires
 from tests.servers import OwnCluster, OwnRedis
@@ -67,6 +68,18 @@ class GatedStore:
     async def bump(self, cells: Sequence[bytes], writer: bytes) -> None:
         self._pass("bump")
         await self._real.bump(cells, writer)
+
+    async def post_mark(self, cells: Sequence[bytes], writer: bytes, hold_ms: int) -> Heard | None:
+        self._pass("mark")
+        answer = await self._real.post_mark(cells, writer, hold_ms)
+        if answer is None:
+            return None
+
+        async def heard() -> None:
+            self._pass("heard")
+            await answer()
+
+        return heard
 
     async def post_bump(self, cells: Sequence[bytes], writer: bytes) -> None:
         self._pass("bump")

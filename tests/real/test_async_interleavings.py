@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 
 from perfkit import Cache, Policy
 from perfkit.cache import Reason, Seen
+from perfkit.cache.store import Heard
 from perfkit.sqla.private import await_in_greenlet
 from tests.real.conftest import Base, Bin
 
@@ -59,6 +60,15 @@ class Gated:
     async def bump(self, cells: Sequence[bytes], writer: bytes) -> None:
         await self._pass("bump")
         await self._real.bump(cells, writer)
+
+    async def post_mark(self, cells: Sequence[bytes], writer: bytes, hold_ms: int) -> Heard | None:
+        found: Heard | None = await self._real.post_mark(cells, writer, hold_ms)
+        await self._pass("COMMIT")
+        return found
+
+    async def post_bump(self, cells: Sequence[bytes], writer: bytes) -> None:
+        await self._pass("bump")
+        await self._real.post_bump(cells, writer)
 
     async def drop(self, keys: Sequence[bytes]) -> int:
         return await self._real.drop(keys)

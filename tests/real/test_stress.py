@@ -61,8 +61,8 @@ def test_a_lease_is_stale_for_no_longer_than_it_lasts(pg_url, redis_url):
 
 
 def test_committed_has_no_acknowledged_stale_read(pg_url, redis_url):
-    """Visible ones it has, and the checker sees them."""
-    total = stress(pg_url, redis_url, "perfkit, committed", until=lambda c: c.stale_visible)
+    """Visible ones it may have: the mark is on its way while COMMIT is, and mostly there before it is visible."""
+    total = stress(pg_url, redis_url, "perfkit, committed", until=has_been_busy)
 
     assert total.stale_acknowledged == 0
 

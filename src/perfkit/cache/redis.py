@@ -8,7 +8,7 @@ from importlib.resources import files
 from typing import NamedTuple
 
 from perfkit.cache.cells import DIRTY, fresh, looks_overdue
-from perfkit.cache.store import Sealed, Seen
+from perfkit.cache.store import Heard, Sealed, Seen
 from perfkit.clock import SYSTEM, Clock
 from perfkit.errors import StoreDown
 from perfkit.wire.addresses import check_url
@@ -55,6 +55,12 @@ class RedisStore:
 
     async def mark(self, cells: Keys, writer: bytes, hold_ms: int) -> None:
         await self._each(cells, self._script("mark", lambda group: [writer, hold_ms]))
+
+    async def post_mark(self, cells: Keys, writer: bytes, hold_ms: int) -> Heard | None:
+        if not self._wire.posts:
+            return None
+        words = _in_full(self._script("mark", lambda group: [writer, hold_ms]))  # it is too late then for NOSCRIPT
+        return await self._wire.begin(Command(cells[0], words(cells)))
 
     async def bump(self, cells: Keys, writer: bytes) -> None:
         await self._each(cells, self._bump_words(writer))

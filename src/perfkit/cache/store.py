@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple, Protocol, cast, runtime_checkable
 
 from perfkit.clock import Clock
 
@@ -56,9 +56,23 @@ class Sealed(NamedTuple):
     ttl_ms: int
 
 
-@runtime_checkable
+Heard = Callable[[], Awaitable[None]]
+"""Waits for what a store says to what it was sent before."""
+
+
 class PostingStore(Store, Protocol):
-    """A store that takes a bump without being waited for: where a mark stands until it arrives, nobody need wait."""
+    """A store that is told first and listened to later, or not at all.
+
+    Where a mark stands until a bump arrives, nobody need wait for that bump.
+    """
+
+    async def post_mark(self, cells: Sequence[bytes], writer: bytes, hold_ms: int) -> Heard | None:
+        """Send off `mark`. What it returns is called once, and raises StoreDown where `mark` would; None: not here.
+
+        Raises:
+            StoreDown: it could not be sent.
+        """
+        ...
 
     async def post_bump(self, cells: Sequence[bytes], writer: bytes) -> None:
         """Send off `bump`. Whether it arrived is not told; if it did not, the mark runs out by itself.
@@ -67,6 +81,11 @@ class PostingStore(Store, Protocol):
             StoreDown: it could not be sent.
         """
         ...
+
+
+def posting(store: Store) -> PostingStore | None:
+    """`store`, if it is such a one; asked at each commit, where `isinstance` with a protocol takes longer than that."""
+    return cast(PostingStore, store) if hasattr(store, "post_mark") else None
 
 
 @runtime_checkable

@@ -6,6 +6,9 @@
     bump     a new version for each cell, once the outcome is certain, whichever it is; where the cells have been
              marked, a moment ago, it is sent and not waited for: until it arrives, readers go to the database
 
+In "committed" nothing need be known before the COMMIT. The mark is sent on its way then, and its answer, which has come
+while the database was at work, is read after it: what stands between commit() and its return is no round trip.
+
 When the outcome is not certain (the connection broke inside COMMIT, the process was killed) there is no
 bump. The commit may become visible later, and a new version now would let a reader keep the old row under
 it. The mark stands until its deadline instead, which must lie after the last moment at which the commit
@@ -23,7 +26,7 @@ from enum import Enum
 from perfkit.cache.arrears import Arrears
 from perfkit.cache.cells import new_writer
 from perfkit.cache.policy import Policy
-from perfkit.cache.store import Store
+from perfkit.cache.store import Heard, Store, posting
 from perfkit.clock import SYSTEM, Clock
 from perfkit.errors import CommitRefused, StoreDown
 from perfkit.waiting import Blocking, Waiting
@@ -39,7 +42,7 @@ class Announced(Enum):
     NOT_YET = "not announced"
     MARKED = "marked"
     REFUSED = "the commit was refused"
-    UNMARKED = "the store could not be told before the commit, or the mode does not ask for it"
+    UNMARKED = "the store could not be told before the commit, or has not said so yet"
 
 
 class Writer:
@@ -62,6 +65,8 @@ class Writer:
         self.announced = Announced.NOT_YET
         self._name = new_writer()
         self._began_s = 0.0
+        self._heard: Heard | None = None
+        self._posting = posting(store)
         self._policy, self._store, self._arrears, self._clock = policy, store, arrears, clock
 
     async def mark(self) -> None:
@@ -73,10 +78,13 @@ class Writer:
                 taken back.
         """
         self._changed()
+        self._began_s = self._clock.monotonic()
         if self._policy.mode != "strict":
             self.announced = Announced.UNMARKED
+            if self._posting is not None:
+                with suppress(StoreDown):
+                    self._heard = await self._posting.post_mark(self.cells, self._name, self._policy.mark_hold_ms)
             return
-        self._began_s = self._clock.monotonic()
         try:
             await self._store.mark(self.cells, self._name, self._policy.mark_hold_ms)
         except StoreDown as down:
@@ -106,7 +114,10 @@ class Writer:
         """The COMMIT has come back; whether the cells have their new versions. `is_certain`: of what became of it."""
         if is_certain:
             return await self.bump()
-        self.give_up()
+        try:
+            await self._hear()
+        finally:
+            self.give_up()
         return False
 
     async def bump(self) -> bool:
@@ -114,12 +125,13 @@ class Writer:
 
         A mark that is not taken back runs out by itself; without a mark the bump stays owed.
         """
-        bump = self._store.bump
-        if self.announced is Announced.MARKED and self._lasts_s() < POSTED_WITHIN_S:
-            # while a mark stands nobody is answered from before it, so that it need not be known when the bump arrives
-            bump = getattr(self._store, "post_bump", bump)  # of a PostingStore
         try:
-            await bump(self.cells, self._name)
+            await self._hear()
+            if self._posting is not None and self._is_marked_lately():
+                # while a mark stands nobody is answered from before it: it need not be known when the bump arrives
+                await self._posting.post_bump(self.cells, self._name)
+            else:
+                await self._store.bump(self.cells, self._name)
         except StoreDown:
             self.give_up()
             return False
@@ -128,6 +140,16 @@ class Writer:
             raise
         self._changed()
         return True
+
+    async def _hear(self) -> None:
+        """Whether the mark that is on its way has arrived."""
+        if self._heard is not None:
+            with suppress(StoreDown):
+                await self._heard()
+                self.announced = Announced.MARKED
+
+    def _is_marked_lately(self) -> bool:
+        return self.announced is Announced.MARKED and self._lasts_s() < POSTED_WITHIN_S
 
     def _lasts_s(self) -> float:
         return self._clock.monotonic() - self._began_s

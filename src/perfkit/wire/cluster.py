@@ -14,7 +14,7 @@ An entry and the cells that it depends on may lie on several servers. They need 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, Self
 
 from redis.crc import key_slot
@@ -66,6 +66,12 @@ class ClusterWire:
             if not ahead:
                 return [answer for answer in answers if answer is not None]
         raise StoreDown(f"{ahead[0].command.words[0]!s} was sent on {ROUNDS} times, last to {ahead[0].to}")
+
+    async def begin(self, command: Command) -> Callable[[], Awaitable[None]]:
+        return lambda: self._heard(command)
+
+    async def _heard(self, command: Command) -> None:
+        await self.run(command)
 
     async def post(self, command: Command) -> None:
         await self.run(command)

@@ -60,6 +60,10 @@ class Pending(NamedTuple):
 class Node(Protocol):
     """One server, over one kind of waiting."""
 
+    async def run(self, commands: Sequence[Command]) -> list[Reply]:
+        """`send` and `receive` in one."""
+        ...
+
     async def send(self, commands: Sequence[Command]) -> Pending:
         """Send `commands`; their answers are for `receive` or `abandon`.
 
@@ -78,6 +82,22 @@ class Node(Protocol):
 
     async def abandon(self, pending: Pending) -> None:
         """Nobody will read the answers."""
+        ...
+
+    async def begin(self, command: Command) -> Pending:
+        """Send `command`, whose answer may be asked for much later, by `hear`.
+
+        Raises:
+            StoreDown: the server cannot be reached.
+        """
+        ...
+
+    async def hear(self, pending: Pending) -> Reply:
+        """The answer to what was begun.
+
+        Raises:
+            StoreDown: it did not come in time from now on, or is none.
+        """
         ...
 
     async def post(self, command: Command) -> None:
@@ -105,10 +125,16 @@ class BlockingNode:
         self._idle: list[Held[BlockingConnection]] = []
         self._pid = os.getpid()
 
+    async def run(self, commands: Sequence[Command]) -> list[Reply]:
+        try:
+            replies = self._receive(self._send(commands))
+        except TROUBLE as trouble:
+            self._breaker.failed(trouble)
+            raise down(commands, trouble) from trouble
+        self._breaker.succeeded()
+        return replies
+
     async def send(self, commands: Sequence[Command]) -> Pending:
-        self._breaker.check()
-        if self._pid != os.getpid():  # the parent goes on using its sockets
-            self._idle, self._pid = [], os.getpid()
         try:
             return self._send(commands)
         except TROUBLE as trouble:
@@ -127,6 +153,13 @@ class BlockingNode:
     async def abandon(self, pending: Pending) -> None:
         pending.held.connection.disconnect()
 
+    async def begin(self, command: Command) -> Pending:
+        return await self.send([command])
+
+    async def hear(self, pending: Pending) -> Reply:
+        (reply,) = await self.receive(pending)
+        return reply
+
     async def post(self, command: Command) -> None:
         pending = await self.send([command])
         if pending.asked_who:
@@ -136,6 +169,9 @@ class BlockingNode:
             self._idle.append(pending.held)
 
     def _send(self, commands: Sequence[Command]) -> Pending:
+        self._breaker.check()
+        if self._pid != os.getpid():  # the parent goes on using its sockets
+            self._idle, self._pid = [], os.getpid()
         try:
             held = self._idle.pop()
         except IndexError:
@@ -182,16 +218,18 @@ class BlockingNode:
                 held.epoch = epoch_in(connection.read_response(disconnect_on_error=False))
                 held.trusted_until = self._clock.monotonic() + EPOCH_TRUSTED_S
             replies: list[Reply] = []
+            is_unfit = False
             for _ in pending.commands:
                 try:
                     replies.append(Answer(connection.read_response(disconnect_on_error=False), held.epoch))
                 except redis.ResponseError as refusal:
                     replies.append(refusal)
+                    is_unfit = is_unfit or isinstance(refusal, ReadOnlyError)
         except BaseException:
             # half an answer may still be on its way: nobody may read it
             connection.disconnect()
             raise
-        if is_unfit(replies):
+        if is_unfit:  # no master any more: the next connection may find the new one
             connection.disconnect()
         else:
             self._idle.append(held)
@@ -220,31 +258,59 @@ class AsyncioNode:
         self._timeout_s = timeout_s
         self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}
 
+    async def run(self, commands: Sequence[Command]) -> list[Reply]:
+        self._breaker.check()
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                pending = await self._send(commands)
+                try:
+                    replies = await self._receive(pending)
+                finally:
+                    self._here().room.release()
+        except TROUBLE as trouble:
+            self._breaker.failed(trouble)
+            raise down(commands, trouble) from trouble
+        self._breaker.succeeded()
+        return replies
+
     async def send(self, commands: Sequence[Command]) -> Pending:
         self._breaker.check()
-        until_s = asyncio.get_running_loop().time() + self._timeout_s
+        until_s = self._until_s()
         try:
             async with asyncio.timeout_at(until_s):
-                return await self._send(commands, until_s)
+                return (await self._send(commands))._replace(until_s=until_s)
         except TROUBLE as trouble:
             self._breaker.failed(trouble)
             raise down(commands, trouble) from trouble
 
     async def receive(self, pending: Pending) -> list[Reply]:
         try:
-            async with asyncio.timeout_at(pending.until_s):
+            return await self._receive_until(pending.until_s, pending)
+        finally:
+            self._here().room.release()
+
+    async def _receive_until(self, until_s: float, pending: Pending) -> list[Reply]:
+        try:
+            async with asyncio.timeout_at(until_s):
                 replies = await self._receive(pending)
         except TROUBLE as trouble:
             self._breaker.failed(trouble)
             raise down(pending.commands, trouble) from trouble
-        finally:
-            self._here().room.release()
         self._breaker.succeeded()
         return replies
 
     async def abandon(self, pending: Pending) -> None:
         self._here().room.release()
         await pending.held.connection.disconnect(nowait=True)
+
+    async def begin(self, command: Command) -> Pending:
+        pending = await self.send([command])
+        self._here().room.release()  # the database may take its time; who asks meanwhile need not wait for that
+        return pending
+
+    async def hear(self, pending: Pending) -> Reply:
+        (reply,) = await self._receive_until(self._until_s(), pending)
+        return reply
 
     async def post(self, command: Command) -> None:
         pending = await self.send([command])
@@ -256,31 +322,29 @@ class AsyncioNode:
             here.idle.append(pending.held)
             here.room.release()
 
-    async def _send(self, commands: Sequence[Command], until_s: float) -> Pending:
+    async def _send(self, commands: Sequence[Command]) -> Pending:
         here = self._here()
         await here.room.acquire()
         try:
             if not here.idle:
                 async with here.opening:
                     if not here.idle:
-                        return await self._send_on(Held(await self._make()), commands, until_s, reused=False)
+                        return await self._send_on(Held(await self._make()), commands, reused=False)
             try:
-                return await self._send_on(here.idle.pop(), commands, until_s, reused=True)
+                return await self._send_on(here.idle.pop(), commands, reused=True)
             except redis.ConnectionError:
-                return await self._send_anew(commands, until_s)
+                return await self._send_anew(commands)
         except BaseException:
             here.room.release()
             raise
 
-    async def _send_anew(self, commands: Sequence[Command], until_s: float) -> Pending:
+    async def _send_anew(self, commands: Sequence[Command]) -> Pending:
         here = self._here()
         while here.idle:
             await here.idle.pop().connection.disconnect(nowait=True)
-        return await self._send_on(Held(await self._make()), commands, until_s, reused=False)
+        return await self._send_on(Held(await self._make()), commands, reused=False)
 
-    async def _send_on(
-        self, held: Held[AsyncConnection], commands: Sequence[Command], until_s: float, *, reused: bool
-    ) -> Pending:
+    async def _send_on(self, held: Held[AsyncConnection], commands: Sequence[Command], *, reused: bool) -> Pending:
         asks_who = self._clock.monotonic() >= held.trusted_until
         try:
             if asks_who and reused and self._confirm is not None:
@@ -289,7 +353,7 @@ class AsyncioNode:
         except BaseException:
             await held.connection.disconnect(nowait=True)
             raise
-        return Pending(commands, held, asks_who, reused, until_s)
+        return Pending(commands, held, asks_who, reused)
 
     async def _receive(self, pending: Pending) -> list[Reply]:
         try:
@@ -297,7 +361,7 @@ class AsyncioNode:
         except redis.ConnectionError:
             if not pending.reused:
                 raise
-            return await self._read(await self._send_anew(pending.commands, pending.until_s))
+            return await self._read(await self._send_anew(pending.commands))
 
     async def _read(self, pending: Pending) -> list[Reply]:
         held, connection = pending.held, pending.held.connection
@@ -312,20 +376,25 @@ class AsyncioNode:
                 held.epoch = epoch_in(await connection.read_response(disconnect_on_error=False))
                 held.trusted_until = self._clock.monotonic() + EPOCH_TRUSTED_S
             replies: list[Reply] = []
+            is_unfit = False
             for _ in pending.commands:
                 try:
                     replies.append(Answer(await connection.read_response(disconnect_on_error=False), held.epoch))
                 except redis.ResponseError as refusal:
                     replies.append(refusal)
+                    is_unfit = is_unfit or isinstance(refusal, ReadOnlyError)
         except BaseException:
             # cancelled, too: half an answer may still be on its way
             await connection.disconnect(nowait=True)
             raise
-        if is_unfit(replies):
+        if is_unfit:
             await connection.disconnect(nowait=True)
         else:
             self._here().idle.append(held)
         return replies
+
+    def _until_s(self) -> float:
+        return asyncio.get_running_loop().time() + self._timeout_s
 
     def _here(self) -> _Loop:
         loop = asyncio.get_running_loop()
@@ -368,8 +437,3 @@ def noted(commands: Sequence[Command], replies: Sequence[Reply]) -> None:
     for command, reply in zip(commands, replies, strict=True):
         if not isinstance(reply, Answer):
             refused(command, reply)
-
-
-def is_unfit(replies: Sequence[Reply]) -> bool:
-    """Whether the server has shown itself to be no master any more: the next connection may find the new one."""
-    return any(isinstance(reply, ReadOnlyError) for reply in replies)

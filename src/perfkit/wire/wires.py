@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import redis
@@ -12,7 +12,7 @@ from redis.connection import AbstractConnection as BlockingConnection
 
 from perfkit.sqla.private import await_in_greenlet
 from perfkit.wire.addresses import Address, Target, target_of
-from perfkit.wire.answers import Answer, Command, refused
+from perfkit.wire.answers import Answer, Command, Reply, refused
 from perfkit.wire.breaker import TIMEOUT_S, Breaker
 from perfkit.wire.cluster import ClusterWire
 from perfkit.wire.nodes import AsyncioNode, BlockingNode, Node
@@ -43,6 +43,14 @@ class Wire(Protocol):
         """
         ...
 
+    async def begin(self, command: Command) -> Callable[[], Awaitable[None]]:
+        """Send `command`. What it returns waits for the answer; it is called once, and raises what `run` would.
+
+        Raises:
+            StoreDown: it could not be sent.
+        """
+        ...
+
     async def post(self, command: Command) -> None:
         """Send `command`, whose answer nobody waits for. A refusal is logged when it is met.
 
@@ -64,14 +72,25 @@ class SingleWire:
         return (keys,)
 
     async def run(self, *commands: Command) -> list[Answer]:
-        replies = await self._node.receive(await self._node.send(commands))
-        for command, reply in zip(commands, replies, strict=True):
-            if not isinstance(reply, Answer):
-                raise refused(command, reply) from reply
-        return cast("list[Answer]", replies)
+        return _answers(commands, await self._node.run(commands))
+
+    async def begin(self, command: Command) -> Callable[[], Awaitable[None]]:
+        pending = await self._node.begin(command)
+
+        async def heard() -> None:
+            _answers([command], [await self._node.hear(pending)])
+
+        return heard
 
     async def post(self, command: Command) -> None:
         await self._node.post(command)
+
+
+def _answers(commands: Sequence[Command], replies: Sequence[Reply]) -> list[Answer]:
+    for command, reply in zip(commands, replies, strict=True):
+        if not isinstance(reply, Answer):
+            raise refused(command, reply) from reply
+    return cast("list[Answer]", replies)
 
 
 class GreenletWire:
@@ -83,6 +102,14 @@ class GreenletWire:
 
     async def run(self, *commands: Command) -> list[Answer]:
         return await_in_greenlet(self._wire.run(*commands))
+
+    async def begin(self, command: Command) -> Callable[[], Awaitable[None]]:
+        heard = await_in_greenlet(self._wire.begin(command))
+
+        async def heard_in_greenlet() -> None:
+            await_in_greenlet(heard())
+
+        return heard_in_greenlet
 
     async def post(self, command: Command) -> None:
         await_in_greenlet(self._wire.post(command))
