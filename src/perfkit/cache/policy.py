@@ -26,14 +26,15 @@ class Policy:
         `"strict"`: a read that starts after a commit is visible never gets an older value. A writer waits for
         one round trip before COMMIT, and sends one command after it.
         `"committed"`: a read that starts after `commit()` returned never gets an older value; between the commit
-        and its bump, and after a writer's crash until the TTL, one may. One round trip after COMMIT.
+        and its bump, and after a writer's crash until the TTL, one may. Two commands, of which a writer waits for none
+        while the store is as quick as COMMIT; on a cluster, one round trip after COMMIT.
         `"ttl"`: an entry is served until it expires, whatever is written. Costs writers nothing.
     ttl
         Seconds or timedelta for which an entry is kept at most; a query may say its own.
     mark_hold
-        Strict only: seconds or timedelta for which a writer's mark keeps readers at the database when the writer
-        never reports back (it was killed, or the outcome of its COMMIT is unknown). Must exceed the longest
-        time between COMMIT being sent and the change being visible.
+        Seconds or timedelta for which a writer's mark keeps readers at the database when the writer
+        never reports back (it was killed, or the outcome of its COMMIT is unknown). In strict it must exceed the
+        longest time between COMMIT being sent and the change being visible.
     idle_timeout
         Strict only, PostgreSQL and MariaDB: seconds or timedelta after which the database ends a transaction that is
         idle, set on every connection of a watched engine. A process that is stopped between its mark and its COMMIT
