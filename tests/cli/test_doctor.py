@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from sqlalchemy import create_engine, text
 from perfkit.cache.doctor import Level, examine_database, examine_store
 from tests.servers import OwnCluster, OwnRedis, until
 from tools.services import Program
+
+RIGHTS = re.search(r"`(\+ping [^`]+)`", Path("docs/how-to/check-a-deployment.md").read_text())[1].split()
 
 
 @pytest.fixture
@@ -78,6 +81,32 @@ def test_a_missing_right_is_named_with_the_rule_that_grants_it(own, command):
     assert "secret" not in repr(findings)
 
 
+def test_a_user_of_one_namespace_is_well_with_it(own):
+    """The rights are asked for where they are given; without it, the advice is to name it."""
+    with own.client() as client:
+        client.execute_command("ACL", "SETUSER", "app", "on", ">secret", "~shop:*", *RIGHTS)
+        client.set("shop:v:another", "x")
+    url = own.url.replace("://", "://app:secret@")
+
+    assert worst(examine_store(url, namespace="shop")) is Level.OK
+    assert "Give --namespace" in told(examine_store(url), Level.PROBLEM)
+    assert "Grant ~shops:*" in told(examine_store(url, namespace="shops"), Level.PROBLEM)
+    with own.client() as client:
+        assert client.keys() == [b"shop:v:another"], "nothing is left, and nothing is taken"
+
+
+@pytest.mark.parametrize("command", [right.removeprefix("+") for right in RIGHTS if "cluster" not in right])
+def test_the_rights_that_are_named_are_all_that_are_needed(own, command):
+    """One that is missing is a problem, and the advice has it."""
+    with own.client() as client:
+        client.execute_command("ACL", "SETUSER", "app", "on", ">secret", "~*", *RIGHTS, f"-{command}")
+
+    findings = examine_store(own.url.replace("://", "://app:secret@"))
+
+    assert f"+{command}" in told(findings, Level.PROBLEM)
+    assert "got no answer" not in told(findings, Level.PROBLEM)
+
+
 def test_a_replica_is_a_problem_and_a_master_with_one_is_noted(own, redis_program, tmp_path_factory):
     """Cells are read from masters."""
     with own.client() as client:
@@ -114,6 +143,8 @@ def test_a_server_that_does_not_answer_is_a_problem(own, state):
     if state == "hanging":
         own.go_on()
     assert worst(findings) is Level.PROBLEM
+    said = "PING was refused: invalid username-password" if state == "wrong password" else "PING got no answer"
+    assert said in told(findings, Level.PROBLEM)
 
 
 @pytest.mark.parametrize(("own_limit", "level"), [("0", Level.WARNING), ("5s", Level.OK), ("6s", Level.WARNING)])
@@ -194,6 +225,17 @@ def test_the_exit_status_is_two_with_a_problem():
     assert done.returncode == 2
     assert "problem" in done.stdout
     assert "\x1b[" not in done.stdout, "no colours in a pipe"
+
+
+def test_one_advice_for_many_is_given_once(own):
+    """After the last of them."""
+    with own.client() as client:
+        client.execute_command("ACL", "SETUSER", "app", "on", ">secret", "~*", "+ping", "+info", "+time")
+
+    shown = command("--cache", own.url.replace("://", "://app:secret@")).stdout
+
+    assert shown.count("problem") > 3
+    assert shown.count("Grant +ping") == 1
 
 
 @pytest.mark.parametrize("options", [[], ["--cache", "nonsense"]])

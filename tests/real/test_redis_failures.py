@@ -12,6 +12,7 @@ import pytest
 import redis
 
 from perfkit.cache import Reason
+from perfkit.errors import StoreDown
 from tests.real.conftest import GatedStore, Shop
 from tests.servers import OwnRedis, Proxy, asked, until
 
@@ -335,7 +336,7 @@ def test_each_right_that_is_missing_is_a_bypass_until_it_is_given(pg_url, own_re
 
 
 def test_a_wrong_password_is_a_bypass(pg_url, own_redis):
-    """As a server that is down."""
+    """As a server that is down; who asks for it is told why, also while nobody tries."""
     with own_redis.client() as client:
         client.execute_command("ACL", "SETUSER", "app", "on", ">secret", "~*", "+@all")
     shop = Shop(pg_url, own_redis.url.replace("://", "://app:wrong@"))
@@ -343,6 +344,9 @@ def test_a_wrong_password_is_a_bypass(pg_url, own_redis):
 
     assert shop.read() == shop.read() == "old"
     assert shop.cache.stats().hits == 0
+    for _ in range(2):
+        with pytest.raises(StoreDown, match="invalid username-password pair"):
+            shop.cache.ping()
     shop.close()
 
 

@@ -1,7 +1,8 @@
 """Doctor: what a deployment keeps of the strict promise, found out by asking its servers.
 
-It answers with findings and prints nothing; `perfkit cache doctor` does. Everything it writes lies under a namespace of
-its own and is taken away again. A server that does not answer is a finding, too.
+It answers with findings and prints nothing; `perfkit cache doctor` does. Everything it writes lies under names of its
+own, in a namespace of its own unless one is given, and is taken away again. A server that does not answer is a finding,
+too.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ from perfkit.wire.wires import Wire, open_wires
 
 PINGS = 9
 OLDEST = {"redis": (6, 2), "valkey": (7, 2)}
+RIGHTS = (
+    "+ping +info +time +mget +get +set +unlink +eval +evalsha, +cluster|slots in a cluster, "
+    "and +select for another database than 0"
+)
 TIMEOUT_S = 2.0
 
 
@@ -54,8 +59,10 @@ class Finding:
 # ---- the store
 
 
-def examine_store(url: str, *, mark_hold_s: float = 10.0) -> list[Finding]:
+def examine_store(url: str, *, mark_hold_s: float = 10.0, namespace: str | None = None) -> list[Finding]:
     """What can be said of the Redis or Valkey at `url`, each master of a cluster by itself.
+
+    `namespace` is the cache's, for a user who has rights to its keys alone.
 
     Raises:
         CacheDeclarationError: `url` is none.
@@ -69,7 +76,7 @@ def examine_store(url: str, *, mark_hold_s: float = 10.0) -> list[Finding]:
     found = [each for name, wire in masters.items() for each in _of_server(name, wire, mark_hold_s)]
     if any(finding.level is Level.PROBLEM for finding in found):
         return found
-    found += _rights(target_of(url).name, wires.blocking)
+    found += _rights(target_of(url).name, wires.blocking, namespace)
     wires.close()
     return found
 
@@ -98,10 +105,14 @@ def _of_server(name: str, wire: Wire, mark_hold_s: float) -> Iterator[Finding]:
         )
 
 
-def _advice_for(down: StoreDown) -> str:
+def _advice_for(down: StoreDown, namespace: str | None = None) -> str:
     told = str(down)
-    if "NoPermissionError" in told or "NOPERM" in told:
-        return "Grant +ping +info +time +mget +set +unlink +eval +evalsha, and +cluster|slots in a cluster."
+    if "permissions to access" in told:  # keys, not commands
+        if namespace is None:
+            return "Give --namespace: this user has no rights to keys outside of it."
+        return f"Grant ~{namespace}:*"
+    if any(each in told for each in ("permissions", "executing the script", "ACL failure")):  # by age of the server
+        return f"Grant {RIGHTS}."
     if "replica" in told:
         return "Give the address of the master; cells are never read from replicas."
     return "Start it, correct the address or the password, or look at the network between."
@@ -151,11 +162,12 @@ def _clock(name: str, off_s: float, mark_hold_s: float) -> Finding:
     )
 
 
-def _rights(name: str, wire: Wire) -> Iterator[Finding]:
-    """Every command that the cache uses, once."""
-    namespace = f"perfkit-doctor-{uuid4().hex[:8]}"
+def _rights(name: str, wire: Wire, namespace: str | None) -> Iterator[Finding]:
+    """Every command that the cache uses, once, on keys that nobody else has."""
+    own = f"perfkit-doctor-{uuid4().hex[:8]}"
     store = RedisStore(wire, cell_ttl_ms=10_000)
-    cells, key = [cell_key(namespace, "doctor"), cell_key(namespace, "*")], f"{namespace}:v:x".encode()
+    cells = [cell_key(namespace or own, f"{own}:{each}") for each in "ab"]
+    key = f"{namespace or own}:v:{own}".encode()
     writer = new_writer()
     steps: dict[str, Callable[[], Any]] = {
         "MGET": lambda: store.read([key, *cells]),
@@ -171,7 +183,7 @@ def _rights(name: str, wire: Wire) -> Iterator[Finding]:
             run_now(step())
         except StoreDown as down:
             refused = True
-            yield Finding(name, Level.PROBLEM, f"{command}: {down}", _advice_for(down))
+            yield Finding(name, Level.PROBLEM, f"{command}: {down}", _advice_for(down, namespace))
     if not refused:
         yield Finding(name, Level.OK, "every command that the cache uses is allowed, scripts included")
 

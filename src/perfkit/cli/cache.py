@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
-from itertools import groupby, islice
+from itertools import groupby, islice, zip_longest
 from typing import Annotated, Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -35,6 +35,9 @@ def doctor(
     database: Annotated[
         list[str] | None, typer.Option(metavar="URL", help="SQLAlchemy's URL with a sync driver; may be repeated.")
     ] = None,
+    namespace: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The cache's, if the user has rights to its keys alone.")
+    ] = None,
     mark_hold: Annotated[float, typer.Option(metavar="SECONDS", min=0.001, help="The policy's mark_hold.")] = 10.0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document, for machines.")] = False,
 ) -> None:
@@ -47,7 +50,7 @@ def doctor(
     findings: list[Finding] = []
     try:
         if store is not None:
-            findings += examine_store(store, mark_hold_s=mark_hold)
+            findings += examine_store(store, mark_hold_s=mark_hold, namespace=namespace)
     except CacheDeclarationError as wrong:
         raise typer.BadParameter(str(wrong), param_hint="--cache") from None
     for url in database or ():
@@ -64,9 +67,10 @@ def _show(findings: list[Finding]) -> None:
     out = console()
     for subject, its in groupby(findings, key=lambda finding: finding.subject):
         out.print(f"\n[bold]{plain(subject)}[/]", soft_wrap=True)
-        for finding in its:
+        told = list(its)
+        for finding, following in zip_longest(told, told[1:]):
             out.print(f"  {SIGNS[finding.level]}  {plain(finding.text)}", soft_wrap=True)
-            if finding.advice:
+            if finding.advice and (following is None or finding.advice != following.advice):
                 out.print(f"           [dim]{plain(finding.advice)}[/]", soft_wrap=True)
     out.print()
 

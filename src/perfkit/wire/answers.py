@@ -67,8 +67,10 @@ def epoch_in(info: object) -> bytes:
 
 
 def down(commands: Sequence[Command], trouble: BaseException) -> StoreDown:
-    """No answer came."""
-    return StoreDown(f"{commands[0].words[0]!s} got no answer: {str(trouble) or type(trouble).__name__}")
+    """No answer came, or the connection was refused that should have brought it."""
+    said_no = isinstance(trouble, redis.ResponseError | redis.AuthenticationError)
+    why = str(trouble) or type(trouble).__name__
+    return StoreDown(f"{commands[0].words[0]!s} {'was refused' if said_no else 'got no answer'}: {why}")
 
 
 def refused(command: Command, refusal: redis.ResponseError) -> StoreDown:

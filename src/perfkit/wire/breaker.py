@@ -27,6 +27,7 @@ class Breaker:
         self._lock = threading.Lock()
         self._pause_s = 0.0
         self._closed_until = 0.0
+        self._why = ""
 
     def check(self) -> None:
         """Returns when the server may be asked.
@@ -39,21 +40,18 @@ class Breaker:
         with self._lock:
             now = self._clock.monotonic()
             if now < self._closed_until:
-                raise StoreDown(f"{self._name} failed a moment ago; asking again in {self._closed_until - now:.1f} s")
+                again_s = self._closed_until - now
+                raise StoreDown(f"{self._name} failed a moment ago ({self._why}); asking again in {again_s:.1f} s")
             # this caller is the one who tries; the others wait a pause more
             self._closed_until = now + self._pause_s
 
     def failed(self, trouble: BaseException) -> None:
         with self._lock:
-            first = not self._pause_s
+            first, self._why = not self._pause_s, str(trouble) or type(trouble).__name__
             self._pause_s = min(max(FIRST_PAUSE_S, self._pause_s * 2), LONGEST_PAUSE_S)
             self._closed_until = self._clock.monotonic() + self._pause_s
         if first:
-            _log.warning(
-                "%s does not answer (%s): reads go to the database until it does",
-                self._name,
-                str(trouble) or type(trouble).__name__,
-            )
+            _log.warning("%s does not answer (%s): reads go to the database until it does", self._name, self._why)
 
     def succeeded(self) -> None:
         if not self._pause_s:
