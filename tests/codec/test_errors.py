@@ -50,7 +50,7 @@ ENTITY = (
     "It belongs to its session and may load more from it: return its values, as a dataclass, a pydantic model or "
     "the rows of select(Route.id, Route.name); or ask for entities by the return annotation, or by entities=True."
 )
-DECLARE = "Name it in the return annotation, so that it joins the types this codec knows."
+DECLARE = "Name its class in the return annotation, which says what results are made of."
 HERE = __name__
 
 BASE = "It would come back as its base: return that."
@@ -112,7 +112,7 @@ def test_a_subclass_that_was_not_declared_is_refused():
     """It would come back as its base, without what it adds."""
     closed = Codec([Bin])
 
-    with pytest.raises(Unpackable, match=r"GlassBin, cannot be kept\. Name it in the return annotation"):
+    with pytest.raises(Unpackable, match=r"GlassBin, cannot be kept\. Name its class in the return annotation"):
         closed.pack([Bin(1, 2), GlassBin(1, 2, (), 3)])
 
 

@@ -107,6 +107,25 @@ def test_a_name_that_leads_nowhere_is_said_at_once():
         types_in("Bin")
 
 
+Inside = TypeVar("Inside")
+
+
+@dataclass
+class Shown(Generic[Inside]):
+    """Written here, and public elsewhere."""
+
+    items: list[Inside]
+    kind: Kind
+
+
+def test_a_class_that_is_public_elsewhere_is_understood(monkeypatch):
+    """Many libraries say that their classes are of the package; the names of the module below are not in it."""
+    monkeypatch.setattr(Shown, "__module__", "string")
+
+    assert types_in(Shown[Plain]) == {Shown, Spot, Kind}
+    assert shape_of(Shown[Plain]).startswith("string:Shown[")
+
+
 def test_a_mapped_class_is_found_so_that_it_can_be_refused():
     """At the declaration, not at the first call."""
     with pytest.raises(Unpackable, match="Owner is an ORM entity"):

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Result, Row, RowMapping, ScalarResult
 
 from perfkit.codec.forms import Form
-from perfkit.codec.shapes import is_namedtuple, is_pydantic
+from perfkit.codec.shapes import INSTEAD, is_namedtuple, is_pydantic
 from perfkit.errors import Unpackable
 from perfkit.sqla.entities import is_mapped, relation_of
 
@@ -23,7 +23,7 @@ ENTITY = (
     "as a dataclass, a pydantic model or the rows of select(Route.id, Route.name); "
     "or ask for entities by the return annotation, or by entities=True."
 )
-_DECLARE = "Name it in the return annotation, so that it joins the types this codec knows."
+_DECLARE = "Name its class in the return annotation, which says what results are made of."
 _OTHERWISE = "Return built-in types, dataclasses, pydantic models, NamedTuples, Enums or rows."
 _PLACES_LOOKED_AT = 1_000_000
 
@@ -68,6 +68,8 @@ def advice_for(value: object) -> str:
     cls = type(value)
     if is_mapped(cls):
         return ENTITY
+    if hasattr(cls, INSTEAD):
+        return str(getattr(cls, INSTEAD))
     relation = relation_of(value)
     if relation is not None:
         return f"It is the relation {relation}, which its entity loads: return list(…) of it, or values."

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import inspect
 import sys
 import types
 import typing
@@ -16,6 +17,8 @@ from typing import Any
 
 from perfkit.errors import UnresolvedAnnotation
 from perfkit.sqla.entities import is_mapped, layout_of
+
+INSTEAD = "__instead__"  # in a class whose objects cannot be kept: what to return in their place
 
 
 def types_in(annotation: object) -> frozenset[type]:
@@ -79,7 +82,7 @@ def is_listed(cls: type) -> bool:
 
 
 def _is_record(cls: type) -> bool:
-    return dataclasses.is_dataclass(cls) or is_namedtuple(cls) or is_pydantic(cls)
+    return (dataclasses.is_dataclass(cls) or is_namedtuple(cls) or is_pydantic(cls)) and not hasattr(cls, INSTEAD)
 
 
 def _walk(annotation: object) -> Iterable[object]:
@@ -130,6 +133,8 @@ def _is_named(annotation: object) -> bool:
 
 def _fields(cls: type) -> Mapping[str, object]:
     """Name and resolved annotation of everything an instance of `cls` carries; nothing for any other class."""
+    if hasattr(cls, INSTEAD):
+        return {}
     if is_pydantic(cls):
         return {name: field.annotation for name, field in cls.model_fields.items()}  # type: ignore[attr-defined]  # a BaseModel, see is_pydantic
     if dataclasses.is_dataclass(cls):
@@ -141,13 +146,24 @@ def _fields(cls: type) -> Mapping[str, object]:
     else:
         return {}
     try:
-        hints = typing.get_type_hints(cls, include_extras=False)
+        hints = _hints(cls)
     except (NameError, TypeError, AttributeError) as trouble:
         raise UnresolvedAnnotation(
             f"the annotations of {name_of(cls)} cannot be resolved: {trouble}. "
             f"Import what they name at run time, not under TYPE_CHECKING, and define it at the top of a module."
         ) from trouble
     return {name: hints.get(name, Any) for name in names}
+
+
+def _hints(cls: type) -> Mapping[str, object]:
+    """Its annotations, resolved; where the module that it names lacks a name, in the one that it was written in."""
+    try:
+        return typing.get_type_hints(cls)
+    except NameError:
+        written_in = next((each.__globals__ for each in vars(cls).values() if inspect.isfunction(each)), None)
+        if written_in is None or written_in is vars(sys.modules.get(cls.__module__, sys)):
+            raise
+        return typing.get_type_hints(cls, globalns=written_in, localns={})
 
 
 def _definition(found: Any) -> str | None:

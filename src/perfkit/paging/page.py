@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from perfkit.paging.cursor import Position, Side
 
@@ -38,6 +38,10 @@ class Page(Generic[T]):
     was made; it is not asked again. Of the other side it has been read.
     """
 
+    __instead__: ClassVar = (
+        "It makes its cursors when they are asked for: return a model that has them, as KeysetPage.of(page) of "
+        "perfkit.integrations.fastapi."
+    )
     items: list[T]
     has_next: bool
     has_previous: bool
