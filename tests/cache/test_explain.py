@@ -7,8 +7,10 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
+from perfkit import Cache
 from perfkit.cache import FunctionStats, Reason
 from perfkit.cache.bumps import MAX_REMEMBERED, Bumps
+from perfkit.errors import CacheDeclarationError, Unpackable
 from tests.cache.conftest import Bin
 
 
@@ -110,6 +112,58 @@ def test_a_call_that_the_cache_does_not_answer_says_why(small, count):
     told = explain(small, now)
     assert told.reason is Reason.VOLATILE
     assert "CURRENT_TIMESTAMP" in str(told)
+
+
+def test_a_result_that_is_not_kept_says_why(small):
+    """Too large, unwanted, of a class that nobody named: as the call finds, which keeps nothing either."""
+
+    @small.cache.query(max_bytes=100)
+    def large(session: Session) -> str:
+        return f"{session.scalar(select(func.count()).select_from(Bin))}".zfill(200)
+
+    @small.cache.query(keep_if=bool)
+    def unwanted(session: Session) -> list[int]:
+        return list(session.scalars(select(Bin.id).where(Bin.name == "nobody")))
+
+    @small.cache.query()
+    def strange(session: Session) -> object:
+        session.scalar(select(func.count()).select_from(Bin))
+        return object()
+
+    for function, reason in ((large, Reason.TOO_LARGE), (unwanted, Reason.UNWANTED)):
+        call(small, function)
+        told = explain(small, function)
+        assert (told.verdict, told.reason) == ("not there", reason)
+        assert small.cache.stats_of(function).unkept == {reason: 1}
+    assert "the packed result has 203 bytes, and max_bytes is 100 (TOO_LARGE)" in str(explain(small, large))
+    with pytest.raises(Unpackable, match="object, cannot be kept"):
+        explain(small, strange)
+
+
+def test_a_function_in_shadow_is_said_to_be(small):
+    """With what is kept of it, which answers nobody."""
+
+    @small.cache.query(stage="shadow")
+    def shadowed(session: Session) -> int | None:
+        return session.scalar(select(func.count()).select_from(Bin))
+
+    call(small, shadowed)
+    told = explain(small, shadowed)
+    assert (told.verdict, told.reason) == ("bypassed", Reason.SHADOW)
+    assert [(each.tag, each.state) for each in told.tags] == [("*", "current"), ("bins", "current")]
+    assert told.bytes is not None
+
+
+def test_a_key_that_is_asked_for_before_the_cache_is_connected_says_so():
+    """And not that nobody watches."""
+    cache = Cache("early")
+
+    @cache.query()
+    def count(session: Session) -> int | None:
+        return session.scalar(select(func.count()).select_from(Bin))
+
+    with pytest.raises(CacheDeclarationError, match=r"count has no key here: the cache was not connected"):
+        cache.key_of(count, Session())
 
 
 def test_peek_gives_what_is_valid_and_loads_nothing(small, count):

@@ -195,22 +195,36 @@ class Call:
         """What its load ran, if it was made to explain."""
         return list(self._observation.statements or ()) if self._observation is not None else []
 
-    def verdict(self) -> tuple[Reason | None, str]:
-        """After a load: why its result must not be kept, and more of that for people."""
+    def verdict(self, value: Any) -> tuple[Reason | None, str]:
+        """After a load: why its result is not kept, and more of that for people.
+
+        Raises:
+            Unpackable: it cannot be kept, as the call itself would say.
+        """
         reason = self._unfit_to_keep()
-        why = self._observation.why if self._observation is not None and reason is self._observation.unfit else ""
-        return reason, why
+        if reason is not None:
+            observation = self._observation
+            return reason, observation.why if observation is not None and reason is observation.unfit else ""
+        if self._is_unwanted(value):
+            return Reason.UNWANTED, ""
+        size, most = len(self.declared.pack(value)), self.declared.keeping.max_bytes
+        if size > most:
+            return Reason.TOO_LARGE, f"the packed result has {size:,} bytes, and max_bytes is {most:,}"
+        return None, ""
 
     def may_keep(self, value: Any) -> Reason | None:
         """After a load: why its result is not one for others."""
         reason = self._unfit_to_keep()
-        keep_if = self.declared.keep_if
-        if reason is None and keep_if is not None and type(value) is not Raised and not keep_if(value):
+        if reason is None and self._is_unwanted(value):
             return Reason.UNWANTED
         observation = self.question.observing
         if reason is not None and isinstance(observation, Observation) and reason is observation.unfit:
             self.declared.tell(reason, observation.why)
         return reason
+
+    def _is_unwanted(self, value: Any) -> bool:
+        keep_if = self.declared.keep_if
+        return keep_if is not None and type(value) is not Raised and not keep_if(value)
 
     def _unfit_to_keep(self) -> Reason | None:
         if self._unfit is not None:
@@ -285,7 +299,7 @@ def ask(
         stage = declared.stage_of(key)
         if stage == "off":
             return Reason.STAGE
-        if stage == "shadow" and not refresh:
+        if stage == "shadow" and (explains or not refresh):
             manner, refresh = "shadow", True
     if not refresh and declared.keeping.verify and ports.chance() < declared.keeping.verify:
         manner, refresh = "verify", True

@@ -179,7 +179,7 @@ class Declared:
             CacheDeclarationError: it has none, because nobody watches the engine that it would read.
         """
         values = self.keys.bind(*args, **kwargs)
-        database = self.database(carriers_in(values))
+        database = self.database(carriers_in(values)) if self.runtime.is_connected else Reason.NOT_CONNECTED
         if isinstance(database, Reason):
             raise CacheDeclarationError(f"{self.keys.name} has no key here: {database.value}.")
         return self.key(values, database, self.tenant())

@@ -124,8 +124,9 @@ async def explained(call: Call, name: str, bumps: Bumps) -> Explanation:
     except Unreadable as strange:
         found, verdict = None, "unreadable"
         del strange
-    await ports.waiting.call(call.load)
-    reason, why = call.verdict()
+    reason, why = call.verdict(await ports.waiting.call(call.load))
+    if reason is None and call.manner == "shadow":
+        verdict, reason = "bypassed", Reason.SHADOW
     statements = call.statements()
     read_now = {tag.encode(errors="surrogateescape"): None for each in statements for tag in each.tags}
     kept = () if found is None else found.entry.tags
