@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -650,12 +651,56 @@ def test_a_misspelt_table_is_found_when_declared_after_watch(small):
         ("redis://localhost:6379/0?foo=bar", "has no option 'foo' for redis://"),
         ("redis://localhost/cache", "'cache', and must be a number"),
         ("redis://:pass/word@localhost", "must be quoted"),
+        ("unix://", "names no socket"),
+        ("redis://localhost?protocol=9", "protocol must be"),
     ],
 )
 def test_a_place_that_cannot_be_is_found_at_start_up(to, message):
     """Not at the first read."""
     with pytest.raises(CacheDeclarationError, match=message):
         Cache("nowhere").connect(to)
+
+
+@pytest.mark.parametrize("timeout_s", [0, -1, True, None, "1", timedelta(seconds=1), float("inf")])
+def test_a_time_that_no_command_can_take_is_found_there_too(timeout_s):
+    """redis-py would find it at the first read, or wait for ever."""
+    with pytest.raises(CacheDeclarationError, match="a number of seconds"):
+        Cache("nowhere").connect("redis://localhost", timeout_s=timeout_s)
+
+
+@pytest.mark.parametrize("namespace", ["", "a b", "a*", "{a}", None, 7, Policy()])
+def test_a_namespace_that_cannot_begin_a_key_is_refused(namespace):
+    """Also what is no text at all."""
+    with pytest.raises(CacheDeclarationError, match="give a short name"):
+        Cache(namespace)
+
+
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (lambda cache, session: cache.touch(session), "name at least one tag"),
+        (lambda cache, session: cache.bump(), "name at least one tag"),
+        (lambda cache, session: cache.bump(""), "must begin with the name of a table"),
+        (lambda cache, session: cache.listen(7), "takes a CacheEvent"),
+        (lambda cache, session: cache.unwatch(7), "the Engine or AsyncEngine that is watched"),
+        (lambda cache, session: cache.get(session.get_bind(), Bin, 1), "is the first argument, and not Engine"),
+        (lambda cache, session: cache.get_many(None, Bin, [1]), "is the first argument, and not None"),
+    ],
+)
+def test_what_is_asked_of_a_cache_in_vain_is_refused(small, act, message):
+    """In our words, and not by what it does to the code below."""
+    with Session(small.engine) as session, pytest.raises(CacheDeclarationError, match=message):
+        act(small.cache, session)
+
+
+def test_a_bump_that_the_store_does_not_take_names_its_tags(tmp_path):
+    """As tables, however they were given."""
+    kit = Kit(Cache("down"), tmp_path / "down.sqlite3")
+    kit.cache.connect("redis://127.0.0.1:1")
+    kit.watch()
+    with pytest.raises(StoreDown, match="did not take the bump of bins, teams#7, and will be told again"):
+        kit.cache.bump(Bin, "teams#7")
+    kit.close()
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session, scoped_session
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
-from perfkit import Cache
+from perfkit import Cache, Policy
 from perfkit.cache import MemoryStore, Reason
 from perfkit.cache.background import Background
 from perfkit.cache.entries import Entry, seal, unseal
@@ -139,7 +139,12 @@ def test_a_function_may_say_anything_that_its_policy_says(depot):
     ("own", "message"),
     [
         ({"jiter": 0.1}, "Did you mean jitter="),
-        ({"mark_hold": 3}, "has no such option"),
+        ({"mark_hold": 3}, "said for the whole cache, Policy(mark_hold="),
+        ({"mode": "ttl"}, "said for the whole cache, Policy(mode="),
+        ({"expires": 3}, "has no such option. There are tags, reads, version, when, keep_if, entities, ttl"),
+        ({"compress_above": 1.5}, "must be bytes"),
+        ({"max_bytes": 1e6}, "a number of bytes"),
+        ({"reads": {"view": 3}}, "give a list of table names"),
         ({"jitter": 1.5}, "from 0 to 0.9"),
         ({"early": -1}, "from 0"),
         ({"early": True}, "from 0"),
@@ -163,6 +168,13 @@ def test_an_option_that_cannot_work_is_refused(depot, own, message):
     """Where it is declared, with what to do."""
     with pytest.raises(CacheDeclarationError, match=message.replace("(", r"\(")):
         depot.cache.query(**own)
+
+
+@pytest.mark.parametrize("mode", ["committed", "ttl"])
+def test_a_veto_is_refused_where_nothing_is_marked(mode):
+    """Who asks for it, and would get none, hears of it before the store is down."""
+    with pytest.raises(CacheDeclarationError, match=f"with mode='{mode}': only mode='strict' marks"):
+        Policy(mode=mode, on_mark_failure="veto")
 
 
 # ---- how long

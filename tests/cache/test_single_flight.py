@@ -269,3 +269,20 @@ def test_a_function_without_a_session_cannot_be_warmed(tmp_path):
     with pytest.raises(CacheDeclarationError, match="free has 0 parameters that are sessions"):
         cache.warm(free, [{"kind": "a"}], sessions=sessionmaker(fleet.engine))
     fleet.close()
+
+
+@pytest.mark.parametrize(("sessions", "workers"), [("engine", 4), ("session", 4), ("sessionmaker", 0)])
+def test_a_warm_up_that_cannot_begin_is_refused(tmp_path, sessions, workers):
+    """Once, and not as the failure of each call."""
+    fleet = Fleet(tmp_path / "fleet.db", "memory://")
+    fleet.process()
+
+    @fleet.caches[0].query()
+    def bins(session: Session) -> int | None:
+        return session.scalar(select(func.count()).select_from(Bin))
+
+    with Session(fleet.engine) as session:
+        given = {"engine": fleet.engine, "session": session, "sessionmaker": sessionmaker(fleet.engine)}[sessions]
+        with pytest.raises(CacheDeclarationError, match=r"give what makes a session|give 1 or more"):
+            fleet.caches[0].warm(bins, [{}], sessions=given, workers=workers)
+    fleet.close()

@@ -213,9 +213,12 @@ def test_lazy_loads_are_not_cached_by_the_way(fleet):
     ],
 )
 def test_what_cannot_be_cached_is_executed_and_said_once(fleet, run, why):
-    """Never refused."""
-    with pytest.warns(NotCached, match=why), fleet.session() as session:
+    """Never refused; at the line that executes it, without advice that is for functions."""
+    with pytest.warns(NotCached, match=why) as told, fleet.session() as session:
         assert len(run(session, select(Truck).options(cached()))) == 6
+    assert (told[0].filename, len(told)) == (__file__, 1)
+    assert str(told[0].message).startswith("cached.statement is not cached: ")
+    assert "tags=" not in str(told[0].message)
     with warnings.catch_warnings(), fleet.session() as session:
         warnings.simplefilter("error")
         assert len(run(session, select(Truck).options(cached()))) == 6
@@ -286,6 +289,10 @@ def test_options_of_policies_go_with_the_statement(fleet):
         cached(ttll=1)
     with pytest.raises(CacheDeclarationError, match="the name is a text"):
         cached(60)
+    with pytest.raises(CacheDeclarationError, match=r"cached\(when=…\): only functions have this"):
+        cached(when=bool)
+    with pytest.raises(CacheDeclarationError, match=r"cached\(cache='fleet'\): give the Cache itself"):
+        cached(cache="fleet")
 
 
 def test_with_several_caches_one_has_to_be_named(fleet):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from perfkit.cache.bumps import Bumps, line_of_caller
+from perfkit.cache.bumps import Bumps
+from perfkit.cache.callers import line_of_caller
 from perfkit.cache.tags import tags_of
 from perfkit.cache.write import Announced, Writer
 from perfkit.errors import CommitRefused

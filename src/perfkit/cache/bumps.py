@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import sys
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -13,8 +11,6 @@ from typing import NamedTuple
 from perfkit.clock import SYSTEM, Clock
 
 MAX_REMEMBERED = 2_000
-
-_OURS = frozenset({"perfkit", "sqlalchemy", "contextlib", "asyncio", "greenlet", "threading"})
 
 
 class Bump(NamedTuple):
@@ -60,30 +56,3 @@ class Bumps:
     def latest(self, tag: str) -> Bump | None:
         with self._lock:
             return next((bump for tags, bump in reversed(self._recent) if tag in tags), None)
-
-
-def line_of_caller() -> str:
-    """The innermost line that is neither perfkit's nor SQLAlchemy's; empty if there is none."""
-    frame = inspect.currentframe()
-    greenlets = sys.modules.get("greenlet")  # not there, or not imported: nobody is in one
-    running = None if greenlets is None else greenlets.getcurrent()
-    while frame is not None:
-        module = frame.f_globals.get("__name__", "")
-        if module not in _seen_to_be_ours and not _is_ours(module):
-            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
-        frame = frame.f_back
-        while frame is None and running is not None:
-            # out of the greenlet in which SQLAlchemy runs what an async session was asked
-            running = running.parent
-            frame = None if running is None else running.gr_frame
-    return ""
-
-
-_seen_to_be_ours: set[str] = set()  # each commit passes a dozen frames of them
-
-
-def _is_ours(module: str) -> bool:
-    is_ours = module.partition(".")[0] in _OURS
-    if is_ours:
-        _seen_to_be_ours.add(module)
-    return is_ours

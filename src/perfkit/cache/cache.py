@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
+from math import inf
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, Unpack, overload
 
 from sqlalchemy import Connection, Dialect, Engine, MetaData, Table
@@ -16,8 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, a
 from sqlalchemy.orm import Session, scoped_session
 
 from perfkit.cache.announce import Announcer
-from perfkit.cache.bumps import line_of_caller
 from perfkit.cache.call import Call, ask
+from perfkit.cache.callers import line_of_caller
 from perfkit.cache.declared import Declared
 from perfkit.cache.decorator import declared_by, decorated, refresh_later, refresh_now
 from perfkit.cache.events import CacheEvent
@@ -37,7 +38,7 @@ from perfkit.cache.relations import Known, declare_conditions, folded
 from perfkit.cache.runtime import Runtime
 from perfkit.cache.served import RunStatement, Statements, serve
 from perfkit.cache.store import Store
-from perfkit.cache.tags import Only, TagSource, cell_key, tags_by_hand
+from perfkit.cache.tags import Only, TagSource, cell_key, tables_of, tags_by_hand
 from perfkit.cache.warm import Warmed, WarmUp
 from perfkit.cache.worth import FunctionStats
 from perfkit.cache.write import Announced, Writer
@@ -59,6 +60,8 @@ R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
 E = TypeVar("E")
 K = TypeVar("K")
+
+_SUSPENDING, _BLOCKING = (AsyncSession, async_scoped_session), (Session, scoped_session)
 
 AnySession = Session | AsyncSession | scoped_session[Any] | async_scoped_session[Any] | Connection | AsyncConnection
 
@@ -116,6 +119,13 @@ class CacheStats:
         return self.hits / self.calls if self.calls else 0.0
 
 
+def _not_taken(tags: Sequence[TagSource]) -> StoreDown:
+    named = [tag if isinstance(tag, str) else ", ".join(tables_of(tag)) for tag in tags]
+    return StoreDown(
+        f"the store did not take the bump of {', '.join(named)}, and will be told again; ping() says what is wrong."
+    )
+
+
 async def _nothing() -> None:
     return None
 
@@ -146,7 +156,8 @@ class Cache:
     """
 
     def __init__(self, namespace: str, policy: Policy | None = None) -> None:
-        if not namespace or not namespace.isprintable() or any(c in namespace for c in "{}* "):
+        is_name = isinstance(namespace, str) and namespace.isprintable() and not any(c in namespace for c in "{}* ")
+        if not namespace or not is_name:
             raise CacheDeclarationError(f"namespace {namespace!r}: give a short name without spaces, braces or stars.")
         if not isinstance(policy, Policy | None):
             raise CacheDeclarationError(f"Cache({namespace!r}, {policy!r}): give a Policy(…), as in Policy(ttl=60).")
@@ -275,20 +286,22 @@ class Cache:
         `to` is `"memory://"` (this process, and only it), `"redis://…"`, `"rediss://…"` or `"unix://…"` for
         Redis and Valkey, `"redis+cluster://host:port,host:port"` for a cluster by any of its nodes,
         `"redis+sentinel://host:port,host:port/service"` for the master that sentinels name, or a store of your own.
-        `timeout_s` is how long one command may take.
+        `timeout_s` is how many seconds one command may take.
 
         With `secrets`, entries are signed, so that who can write to the store cannot make results: the first signs, and
         all of them are believed, so that a new one is put in front and an old one taken away a `ttl` later. `encrypt`
         has results and arguments encrypted, too; tags and names of functions stay readable.
 
         Raises:
-            CacheDeclarationError: connected already, no such place, or a secret that is too short.
+            CacheDeclarationError: connected already, no such place, no time for a command, or a secret too short.
             MissingExtra: `encrypt`, without `perfkit[crypto]`.
         """
         if self._runtime.is_connected:
             raise CacheDeclarationError(f"cache {self._runtime.namespace!r} is connected already; close() it first.")
         if not isinstance(to, str | Store):
             raise CacheDeclarationError(f"connect({to!r}): give 'memory://', a URL of Redis or Valkey, or a store.")
+        if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not 0 < timeout_s < inf:
+            raise CacheDeclarationError(f"connect(timeout_s={timeout_s!r}): must be above 0, a number of seconds.")
         if encrypt and not secrets:
             raise CacheDeclarationError("connect(encrypt=True): give secrets=, too.")
         guard = None if secrets is None else Guard(secrets, encrypts=encrypt)
@@ -364,6 +377,8 @@ class Cache:
 
     def unwatch(self, engine: Engine | AsyncEngine) -> None:
         """Stop seeing the commits of `engine`; its sessions are answered by the database from now on."""
+        if not isinstance(engine, Engine | AsyncEngine):
+            raise CacheDeclarationError(f"unwatch({engine!r}): give the Engine or AsyncEngine that is watched.")
         dialect = engine_of(engine).dialect
         self._runtime.watched.pop(dialect, None)
         self._runtime.catalogs.pop(dialect, None)
@@ -410,14 +425,14 @@ class Cache:
         >>> cache.get(session, Bin, 7)  # doctest: +SKIP
 
         Raises:
-            CacheDeclarationError: `model` is not mapped, or the key has another number of columns.
+            CacheDeclarationError: no session, `model` is not mapped, or the key has another number of columns.
         """
         lookup = self._lookup(session, model)
         key = lookup.key_of(identity)
         entity = lookup.held(session, key)
         if entity is None:
             return lookup.get(session, *key)
-        return _at_once(entity) if isinstance(session, AsyncSession | async_scoped_session) else entity
+        return _at_once(entity) if isinstance(session, _SUSPENDING) else entity
 
     @overload
     def get_many(
@@ -439,7 +454,7 @@ class Cache:
         lookup = self._lookup(session, model)
         keys = {identity: lookup.key_of(identity) for identity in identities}
         step = _by_identity(lookup.many(session, keys.values()), keys)
-        return step if isinstance(session, AsyncSession | async_scoped_session) else run_now(step)
+        return step if isinstance(session, _SUSPENDING) else run_now(step)
 
     def _for_statements(self, run: RunStatement, own: Own) -> RunStatement:
         function = self.query(entities=True, **own)(run)
@@ -447,7 +462,11 @@ class Cache:
         return function
 
     def _lookup(self, session: Any, model: type) -> Lookup:
-        suspends = isinstance(session, AsyncSession | async_scoped_session)
+        suspends = isinstance(session, _SUSPENDING)
+        if not suspends and not isinstance(session, _BLOCKING):
+            raise CacheDeclarationError(
+                f"the session of get() and get_many() is the first argument, and not {session!r}."
+            )
         lookup = self._lookups.get((model, suspends))
         if lookup is None:
 
@@ -603,6 +622,8 @@ class Cache:
         carrier = carrier_in(session)
         if carrier is None:
             raise CacheDeclarationError(f"touch() needs a session or an open connection, not {session!r}.")
+        if not tags:
+            raise CacheDeclarationError("touch() of nothing: name at least one tag, or '*' for everything.")
         announce_by_hand(carrier, set(tags_by_hand(tags, self._metadata)))
 
     def bump(self, *tags: TagSource) -> None:
@@ -614,12 +635,12 @@ class Cache:
             StoreDown: the store did not take it. It stays owed, and this process reads from the database until then.
         """
         if not run_now(self._writer_by_hand(tags, suspending=False).bump()):
-            raise StoreDown(f"the store did not take the bump of {', '.join(map(str, tags))}; it will be tried again.")
+            raise _not_taken(tags)
 
     async def abump(self, *tags: TagSource) -> None:
         """`bump` for async code."""
         if not await self._writer_by_hand(tags, suspending=True).bump():
-            raise StoreDown(f"the store did not take the bump of {', '.join(map(str, tags))}; it will be tried again.")
+            raise _not_taken(tags)
 
     @staticmethod
     def noting_older() -> AbstractContextManager[list[OlderAnswer]]:
@@ -659,6 +680,8 @@ class Cache:
         For monitors, beside `stats()`. Hits that ask nobody, those under a lease, are only counted. A listener must not
         wait; what it raises is logged.
         """
+        if not callable(listener):
+            raise CacheDeclarationError(f"listen({listener!r}): give a function that takes a CacheEvent.")
         return self._runtime.listeners.add(listener)
 
     def stats_of(self, function: Callable[..., Any]) -> FunctionStats:

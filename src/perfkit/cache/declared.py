@@ -13,6 +13,7 @@ from typing import Any, Literal, get_type_hints
 
 from sqlalchemy.orm import Session
 
+from perfkit.cache.callers import warn_caller
 from perfkit.cache.events import CacheEvent, Outcome
 from perfkit.cache.fill import database_of
 from perfkit.cache.found import Finder, FoundRows
@@ -322,7 +323,11 @@ class Declared:
             self._told.add((reason, why))
             text = (why or reason.value).removesuffix(".")
             end = "" if text.endswith("?") else "."
-            self._warn(f"{self.keys.name} is not cached: {text}{end} tags=only(…) says all that it depends on.")
+            message = f"{self.keys.name} is not cached: {text}{end}"
+            if self.stays:  # a statement: its function is ours
+                warn_caller(message, NotCached)
+            else:
+                self._warn(f"{message} tags=only(…) says all that it depends on.")
 
     def warn_unwatched(self) -> None:
         """Say, once for the cache, that `watch` was forgotten."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
-from perfkit.cache.bumps import line_of_caller
+from perfkit.cache.callers import line_of_caller
 from perfkit.cache.cells import Version, is_dirty, version_of
 from perfkit.cache.read import Bearing
 from perfkit.cache.reasons import Reason

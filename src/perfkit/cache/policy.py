@@ -141,8 +141,12 @@ class Policy:
             raise CacheDeclarationError(f"mode={self.mode!r}: must be 'strict', 'committed' or 'ttl'.")
         if self.on_mark_failure not in ("proceed", "veto"):
             raise CacheDeclarationError(f"on_mark_failure={self.on_mark_failure!r}: must be 'proceed' or 'veto'.")
+        if self.on_mark_failure == "veto" and self.mode != "strict":
+            raise CacheDeclarationError(
+                f"on_mark_failure='veto' with mode={self.mode!r}: only mode='strict' marks, so none would be refused."
+            )
         for option, size in (("max_bytes", self.max_bytes), ("l1_bytes", self.l1_bytes)):
-            if not _is_between(size, 1, inf):
+            if not isinstance(size, int) or not _is_between(size, 1, inf):
                 raise CacheDeclarationError(f"{option}={size!r}: must be above 0, a number of bytes.")
         milliseconds("ttl", self.ttl)
         object.__setattr__(self, "mark_hold_ms", milliseconds("mark_hold", self.mark_hold))
@@ -171,7 +175,8 @@ class Policy:
             raise CacheDeclarationError(f"early={self.early!r}: must be a factor, from 0 (never) to 100; try 1.0.")
         if self.negative is not None:
             milliseconds("negative", self.negative)
-        if self.compress_above is not None and not _is_between(self.compress_above, 0, inf):
+        above = self.compress_above
+        if above is not None and not (isinstance(above, int) and _is_between(above, 0, inf)):
             raise CacheDeclarationError(f"compress_above={self.compress_above!r}: must be bytes, 0 or more, or None.")
         if not isinstance(self.keep_errors, tuple) or not all(map(_is_kind_of_error, self.keep_errors)):
             raise CacheDeclarationError(
@@ -246,6 +251,10 @@ class Policy:
         return None if self.idle_timeout is None else milliseconds("idle_timeout", self.idle_timeout)
 
 
+OF_FUNCTIONS = ("tags", "reads", "version", "when", "keep_if", "entities")
+"""What a function says of itself that no policy could."""
+
+
 class Own(TypedDict, total=False):
     """What one function may say for itself instead of its cache's `Policy`; the names mean the same."""
 
@@ -290,12 +299,17 @@ def check_names(own: Own) -> None:
     Raises:
         CacheDeclarationError: it has.
     """
-    names = Own.__annotations__
+    names = [*OF_FUNCTIONS, *Own.__annotations__]
     for name in own:
-        if name not in names:
-            close = get_close_matches(name, [*names, "tags", "reads", "version", "when", "keep_if", "entities"], 1)
-            hint = f" Did you mean {close[0]}=?" if close else f" There are {', '.join(names)}."
-            raise CacheDeclarationError(f"query({name}=…): a function has no such option.{hint}")
+        if name in Own.__annotations__:
+            continue
+        if name in Policy.__dataclass_fields__:
+            raise CacheDeclarationError(
+                f"query({name}=…): no function has this of its own; it is said for the whole cache, Policy({name}=…)."
+            )
+        close = get_close_matches(name, names, 1)
+        hint = f" Did you mean {close[0]}=?" if close else f" There are {', '.join(names)}."
+        raise CacheDeclarationError(f"query({name}=…): a function has no such option.{hint}")
 
 
 def checked_stage(stage: Stage) -> Stage:

@@ -130,8 +130,9 @@ def folded(declared: Mapping[str, str | Sequence[str]] | None, owner: str) -> De
     if not isinstance(declared or {}, Mapping):
         raise UnknownTag(f"{owner}: reads={declared!r}: give a dict, with a list of table names for each view.")
     for name, reads in (declared or {}).items():
-        listed = [reads] if isinstance(reads, str) else list(reads)
-        if not isinstance(name, str) or not all(isinstance(each, str) and each for each in listed):
+        is_list = isinstance(reads, Iterable)
+        listed = [reads] if isinstance(reads, str) else list(reads) if is_list else []
+        if not isinstance(name, str) or not is_list or not all(isinstance(each, str) and each for each in listed):
             raise UnknownTag(f"{owner}: reads={{{name!r}: {reads!r}}}: give a list of table names for each.")
         found[name.casefold()] = tuple(listed)
     return found

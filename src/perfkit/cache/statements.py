@@ -9,7 +9,6 @@ listeners may not change while statements are executed, so that is done now and 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any, Unpack
 
@@ -17,7 +16,9 @@ from sqlalchemy import Result, Select, event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import ORMExecuteState, Session, UserDefinedOption
 
-from perfkit.cache.policy import Own, check_names
+from perfkit.cache.cache import Cache
+from perfkit.cache.callers import warn_caller
+from perfkit.cache.policy import OF_FUNCTIONS, Own, check_names
 from perfkit.cache.served import AT_WATCH, SERVED, Rows, Statements
 from perfkit.errors import CacheDeclarationError, NotCached, UnkeyableArgument
 from perfkit.sqla.fingerprint import NoFingerprint, fingerprint_of
@@ -25,7 +26,7 @@ from perfkit.sqla.private import has_listeners_left, is_legacy_query, require_un
 
 # what may be said of an execution without changing what it gives
 _HARMLESS = frozenset({"autoflush", "compiled_cache", "logging_token", "prebuffer_rows"})
-_APART = ("early", "verify", "soft_timeout", "hard_timeout")
+_APART = ("early", "verify", "soft_timeout", "hard_timeout", *OF_FUNCTIONS)
 _told: set[tuple[str, str]] = set()
 
 
@@ -52,7 +53,7 @@ class Execution:
 class CachedStatement(UserDefinedOption):
     """What `cached(…)` gives."""
 
-    def __init__(self, name: str, cache: object | None, own: Own) -> None:
+    def __init__(self, name: str, cache: Cache | None, own: Own) -> None:
         super().__init__()
         self.name, self.cache, self.own = name, cache, own
 
@@ -60,10 +61,10 @@ class CachedStatement(UserDefinedOption):
         """Warn, once, that the statement is executed as if it had not the option."""
         if (self.name, why) not in _told:
             _told.add((self.name, why))
-            warnings.warn(f"{self.name} is not cached: {why}.", NotCached, stacklevel=2)
+            warn_caller(f"cached.{self.name} is not cached: {why.removesuffix('.')}.", NotCached)
 
 
-def cached(name: str = "statement", *, cache: object | None = None, **own: Unpack[Own]) -> CachedStatement:
+def cached(name: str = "statement", *, cache: Cache | None = None, **own: Unpack[Own]) -> CachedStatement:
     """An option by which the result of a statement is cached: `select(Bin).where(…).options(cached(ttl=60))`.
 
     For those who cache statements and not functions. The session executes it as ever; the result is answered by the
@@ -71,9 +72,9 @@ def cached(name: str = "statement", *, cache: object | None = None, **own: Unpac
     its options and its values are its key.
 
     Args:
-        name: what its totals stand under in `cache.stats()`.
+        name: what its totals stand under in `cache.stats()`, after `cached.`.
         cache: which one; by default the one that watches the session's engine.
-        own: as for `cache.query`, but for those that need a load of their own: `early`, `verify` and timeouts.
+        own: as in `Policy`, but for those that need a load of their own: `early`, `verify` and timeouts.
 
     Raises:
         CacheDeclarationError: an option that statements do not have, or a value that cannot work.
@@ -89,6 +90,8 @@ def cached(name: str = "statement", *, cache: object | None = None, **own: Unpac
             )
     if not isinstance(name, str):
         raise CacheDeclarationError(f"cached({name!r}): the name is a text; options have names, as in cached(ttl=60).")
+    if not isinstance(cache, Cache | None):
+        raise CacheDeclarationError(f"cached(cache={cache!r}): give the Cache itself.")
     check_names(own)  # values are looked at when it is executed: this may be called for each statement
     return CachedStatement(name, cache, own)
 

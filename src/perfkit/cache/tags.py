@@ -291,7 +291,11 @@ def tags_by_hand(sources: Iterable[TagSource], metadata: Sequence[MetaData]) -> 
         else:
             family = family_of(source)
             found = "#" in source
-            if "{" in source or not family:
+            if not family:
+                raise UnknownTag(
+                    f"tag {source!r}: must begin with the name of a table, or with a name of your own and ':'."
+                )
+            if "{" in source:
                 raise UnknownTag(f"tag {source!r}: give the tag itself, without fields.")
             if known and family not in known:
                 raise UnknownTag(f"tag {source!r} names no table that is watched{nearest(family, known)}")

@@ -77,6 +77,7 @@ class WarmUp:
 
     def run(self, sessions: Callable[[], Session], workers: int) -> Warmed:
         """In threads, each call in a session of its own."""
+        _check(sessions, workers)
         with ThreadPoolExecutor(workers, thread_name_prefix="perfkit-warm") as pool:
             waiting = iter(self._calls)
             running = self._submit(pool, sessions, islice(waiting, 2 * workers))
@@ -89,6 +90,7 @@ class WarmUp:
 
     async def run_later(self, sessions: Callable[[], AsyncSession], workers: int) -> Warmed:
         """In tasks, each call in a session of its own."""
+        _check(sessions, workers)
         waiting = iter(self._calls)
 
         async def work() -> None:
@@ -133,3 +135,11 @@ class WarmUp:
         self._counts[kind] += 1
         if self._progress is not None:
             self._progress(self.state())
+
+
+def _check(sessions: object, workers: int) -> None:
+    """Once, and not in each worker."""
+    if not callable(sessions):
+        raise CacheDeclarationError(f"sessions={sessions!r}: give what makes a session, such as sessionmaker(engine).")
+    if workers < 1:
+        raise CacheDeclarationError(f"workers={workers!r}: give 1 or more.")

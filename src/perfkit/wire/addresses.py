@@ -96,7 +96,7 @@ def check_url(url: str) -> None:
         pool = redis.ConnectionPool.from_url(target.url)
         options = _without_database(pool.connection_kwargs) if target.is_cluster else pool.connection_kwargs
         pool.connection_class(**options)  # opens nothing yet
-    except (ValueError, TypeError) as wrong:
+    except (ValueError, TypeError, redis.RedisError) as wrong:
         option = re.search(r"unexpected keyword argument '(\w+)'", str(wrong))
         scheme = url.partition("://")[0]
         why = f"redis-py has no option {option[1]!r} for {scheme}://" if option else str(wrong).rstrip(".")
@@ -117,9 +117,11 @@ def _check_parts(url: str) -> None:
             "give memory://, redis://…, rediss://…, unix://…, redis+cluster://host:port,host:port "
             "or redis+sentinel://host:port,host:port/service"
         )
-    if scheme == "unix":
-        return
     parts = urlsplit(url)
+    if scheme == "unix":
+        if not parts.path.strip("/"):
+            raise ValueError("it names no socket: give unix:///run/redis.sock")
+        return
     if "@" in parts.path or "@" in parts.fragment:
         raise ValueError("what is '/', '?', '#' or '@' in a user or password must be quoted, as in %2F")
     database = "" if scheme.endswith(SENTINEL) else unquote(parts.path).strip("/")
