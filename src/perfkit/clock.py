@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from typing import Protocol
 
 
@@ -33,8 +34,10 @@ class FrozenClock:
     def __init__(self) -> None:
         self._monotonic_s, self._wall_ms = SYSTEM.monotonic(), SYSTEM.wall_ms()
 
-    def tick(self, seconds: float) -> None:
-        """Let `seconds` go by."""
+    def tick(self, seconds: float | timedelta) -> None:
+        """Let `seconds`, or a timedelta, go by."""
+        if isinstance(seconds, timedelta):
+            seconds = seconds.total_seconds()
         self._monotonic_s += seconds
         self._wall_ms += int(seconds * 1000)
 

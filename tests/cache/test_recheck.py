@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
 from perfkit.cache.recheck import _arguments
+from perfkit.errors import CacheDeclarationError
 from tests.cache.test_dependencies import Counting
 from tests.cache.test_entities import Fleet, Truck, everything
 from tests.cache.test_verify import behind
@@ -139,6 +140,32 @@ def test_what_cannot_be_called_from_here_is_skipped(fleet):
     keys = [good, odd, long, "", "fleet:v:x", good.replace("mine", "other"), f"{good},number=1"]
     found = fleet.cache.verify(keys, sessions=lambda: Session(fleet.engine))
     assert (found.skipped, found.done) == (7, 7)
+
+
+def test_the_first_that_fails_is_named(fleet):
+    """With what it raised: the count alone helps nobody."""
+
+    @fleet.cache.query()
+    def flaky(session: Session, number: int) -> int:
+        if session.info.get("fails"):
+            raise LookupError(f"no {number}")
+        return session.scalar(select(func.count()).select_from(Truck)) or 0
+
+    with fleet.session() as session:
+        keys = [fleet.cache.key_of(flaky, session, number) for number in (1, 2)]
+        for number in (1, 2):
+            flaky(session, number)
+    found = fleet.cache.verify(keys, sessions=lambda: Session(fleet.engine, info={"fails": True}))
+    assert (found.failed, found.failure) == (2, f"{keys[0]}: LookupError: no 1")
+
+
+def test_what_cannot_be_verified_is_refused(fleet):
+    """Nothing wrong among nothing looked at would be good news of no worth."""
+    with pytest.raises(CacheDeclarationError, match="give a list of keys"):
+        fleet.cache.verify("fleet:v:x@y:", sessions=fleet.session)
+    fleet.cache.unwatch(fleet.engine)
+    with pytest.raises(CacheDeclarationError, match="is not connected, or watches no engine"):
+        fleet.cache.verify([], sessions=fleet.session)
 
 
 def test_a_key_runs_nothing(fleet, tmp_path):

@@ -7,9 +7,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import pytest
+import redis
 from sqlalchemy import create_engine, func, select
 from sqlalchemy.orm import Session
 
@@ -17,6 +20,11 @@ from perfkit import Cache, Policy
 from perfkit.cache.inventory import bump, entries_in, functions_in, show
 from perfkit.errors import CacheDeclarationError, StoreDown, UnknownTag
 from tests.cache.conftest import Base, Bin
+
+
+@dataclass
+class Volume:
+    litres: int
 
 
 class Service:
@@ -216,6 +224,38 @@ def test_the_commands(redis_url, tmp_path):
     service.close()
 
 
+def test_what_somebody_else_keeps_under_such_a_name_is_no_entry(service):
+    """A list there would have ended the whole listing."""
+    found = {each.key for each in entries_in(service.url, "shop")}
+    with redis.Redis.from_url(service.url) as client:
+        client.lpush("shop:v:somebody.elses@:list", 1)
+
+    assert {each.key for each in entries_in(service.url, "shop")} == found
+
+
+def test_objects_of_classes_are_said_to_be(service):
+    """Without the bytes of their names."""
+
+    @service.cache.query()
+    def volume(session: Session) -> Volume:
+        return Volume(session.scalar(select(func.count()).select_from(Bin)) or 0)
+
+    with Session(service.engine) as session:
+        volume(session)
+    shown = show(service.url, service.key(volume))
+    assert shown is not None
+    assert shown.value.endswith("bytes with objects of classes, which only a process that has their function can read")
+
+
+def test_the_version_is_told():
+    """For reports of what went wrong."""
+    done = subprocess.run(
+        [sys.executable, "-m", "perfkit", "--version"], capture_output=True, text=True, check=True, timeout=60
+    )
+
+    assert done.stdout == f"perfkit {version('perfkit')}\n"
+
+
 def test_verify_calls_functions_again(service, tmp_path):
     """The command, with a module that sets the service up."""
     (tmp_path / "shop_ops.py").write_text(
@@ -226,6 +266,13 @@ def test_verify_calls_functions_again(service, tmp_path):
         "    return service.cache, lambda: Session(service.engine)\n"
         "def nothing():\n"
         "    pass\n"
+        "async def later():\n"
+        "    return cache_and_sessions()\n"
+        "def broken():\n"
+        "    raise LookupError('no settings')\n"
+        "def unwatched():\n"
+        "    service.cache.unwatch(service.engine)\n"
+        "    return cache_and_sessions()\n"
     )
     command = [
         sys.executable,
@@ -246,13 +293,17 @@ def test_verify_calls_functions_again(service, tmp_path):
     assert (found.returncode, json.loads(found.stdout)["violations"]) == (0, []), found.stderr
     assert json.loads(found.stdout)["right"] >= 3
     assert "right, 0 wrong" in verify().stdout
+    assert verify("--function", "nobody").stdout == "no entries of functions with 'nobody' in their names in 'shop'\n"
     for given, said in (
         ("nowhere:x", "gives no (cache, sessions)"),
         ("shop_ops", "names no function"),
         ("shop_ops:nothing", "gives None, and no"),
+        ("shop_ops:later", "is async: name a plain function"),
+        ("shop_ops:broken", "gives no (cache, sessions): LookupError: no settings, at"),
+        ("shop_ops:unwatched", "cache 'shop' is not connected, or watches no engine"),
     ):
         wrong = subprocess.run(
             [*command[:5], given, *command[6:]], capture_output=True, text=True, env=environment, check=False
         )
         assert wrong.returncode == 2
-        assert said in wrong.stderr
+        assert said in " ".join(wrong.stderr.replace("│", " ").split())

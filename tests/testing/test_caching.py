@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -132,6 +133,12 @@ def test_a_commit_that_does_not_fails_and_says_what_was_changed(kit):
         kit.commit(undo)
 
 
+def test_to_ask_for_nothing_is_refused(kit):
+    """A test that cannot fail shows nothing."""
+    with pytest.raises(CacheDeclarationError, match="of nothing: name what"), assert_invalidates(kit.cache):
+        pass
+
+
 def test_an_exception_inside_is_itself(kit):
     """And not hidden by an assertion."""
     with pytest.raises(KeyError), assert_invalidates(kit.cache, Bin):
@@ -147,7 +154,7 @@ def test_time_stands_still_until_it_is_let_go(kit):
             clock.tick(59)
             kit.count(session)
             assert kit.cache.stats_of(kit.count).fills == 1
-            clock.tick(2)
+            clock.tick(timedelta(seconds=2))
             kit.count(session)
             kit.count(session)
             assert kit.cache.stats_of(kit.count).fills == 2

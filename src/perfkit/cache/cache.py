@@ -566,7 +566,11 @@ class Cache:
 
         `keys` are those of entries, as `perfkit cache ls` and `key_of` give them; the arguments are read back from
         them. Each entry is loaded anew, in a session of its own. Async functions are skipped; `averify` is for those.
+
+        Raises:
+            CacheDeclarationError: the cache is not connected, watches no engine, or `keys` is one text.
         """
+        self._check_verifiable(keys)
         return Recheck(self._declared, progress).run(keys, sessions)
 
     async def averify(
@@ -577,6 +581,7 @@ class Cache:
         progress: Callable[[Rechecked], object] | None = None,
     ) -> Rechecked:
         """`verify` for async functions."""
+        self._check_verifiable(keys)
         return await Recheck(self._declared, progress).run_later(keys, sessions)
 
     @overload
@@ -737,6 +742,14 @@ class Cache:
             self._wires.close()
         self._wires = None
         self._runtime.leave()
+
+    def _check_verifiable(self, keys: Iterable[str]) -> None:
+        if isinstance(keys, str):
+            raise CacheDeclarationError(f"verify({keys!r}): give a list of keys.")
+        if not self._runtime.is_connected or not self._runtime.watched:
+            raise CacheDeclarationError(
+                f"cache {self._runtime.namespace!r} is not connected, or watches no engine: nothing could be called."
+            )
 
     def _judge_idle_limit(self, name: str, found_ms: int) -> None:
         policy = self._runtime.policy

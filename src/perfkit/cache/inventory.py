@@ -19,7 +19,7 @@ from perfkit.cache.redis import RedisStore
 from perfkit.cache.tags import TagSource, cell_key, tags_by_hand
 from perfkit.codec import Codec
 from perfkit.codec.layout import GRAPH
-from perfkit.errors import CacheDeclarationError, Unreadable
+from perfkit.errors import CacheDeclarationError, StoreDown, Unreadable
 from perfkit.waiting import run_now
 from perfkit.wire.addresses import check_url
 from perfkit.wire.answers import Command
@@ -178,7 +178,14 @@ def _scanned(wire: Wire, pattern: str) -> Iterator[list[bytes]]:
 
 def _measured(wire: Wire, namespace: str, keys: Sequence[bytes]) -> Iterator[StoredEntry]:
     asked = [Command(key, (word, key)) for key in keys for word in ("STRLEN", "PTTL")]
-    values = [answer.value for answer in run_now(wire.run(*asked))]
+    try:
+        values = [answer.value for answer in run_now(wire.run(*asked))]
+    except StoreDown as refusal:
+        if "WRONGTYPE" not in str(refusal):
+            raise
+        for key in keys if len(keys) > 1 else ():  # somebody's list or hash is no entry
+            yield from _measured(wire, namespace, [key])
+        return
     for at, key in enumerate(keys):
         size, ends_ms = values[2 * at], values[2 * at + 1]
         if ends_ms == -2 or key.endswith(b"~"):
@@ -214,8 +221,8 @@ def _text_of(payload: bytes) -> str:
         return f"{len(payload)} bytes of ORM entities, which only a process that has their classes can read"
     try:
         return repr(Codec().unpack(payload))
-    except Unreadable as unknown:
-        return f"{len(payload)} bytes, of classes that only its function knows: {unknown}"
+    except Unreadable:
+        return f"{len(payload)} bytes with objects of classes, which only a process that has their function can read"
 
 
 def _escaped(text: str) -> str:

@@ -51,7 +51,7 @@ class Rechecked:
 
     `out_of_date` were not valid any more, which is as it should be. `skipped` cannot be called again from here: the
     function or its class is not known in this process, an argument has no text that leads back to it, or the tenant is
-    another one. `failed` raised.
+    another one. `failed` raised; `failure` is the key of the first of those, and what it raised.
     """
 
     right: int = 0
@@ -59,6 +59,7 @@ class Rechecked:
     out_of_date: int = 0
     skipped: int = 0
     failed: int = 0
+    failure: str = ""
 
     @property
     def done(self) -> int:
@@ -73,10 +74,11 @@ class Recheck:
         self._progress = progress
         self._counts: Counter[_Kind] = Counter()
         self._violations: list[str] = []
+        self._failure = ""
 
     def state(self) -> Rechecked:
         counts = {kind: self._counts[kind] for kind in _KINDS if kind != "violations"}
-        return Rechecked(violations=tuple(self._violations), **counts)
+        return Rechecked(violations=tuple(self._violations), failure=self._failure, **counts)
 
     def run(self, keys: Iterable[str], sessions: Callable[[], Session]) -> Rechecked:
         """Those of sync functions, each in a session of its own."""
@@ -98,7 +100,8 @@ class Recheck:
             return "skipped"
         try:
             is_right = await recheck(call)
-        except Exception:  # noqa: BLE001 - one call that fails must not end the others
+        except Exception as error:  # noqa: BLE001 - one call that fails must not end the others
+            self._failure = self._failure or f"{key}: {type(error).__name__}: {error}"
             return "failed"
         return "out_of_date" if is_right is None else "right" if is_right else "violations"
 

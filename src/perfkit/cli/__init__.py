@@ -12,6 +12,8 @@ perfkit profiles diff before.json after.json
 from __future__ import annotations
 
 import logging
+from importlib.metadata import version
+from typing import Annotated
 
 from perfkit.cli.cache import cache
 from perfkit.cli.profiles import profiles
@@ -24,8 +26,18 @@ app.add_typer(cache, name="cache")
 app.add_typer(profiles, name="profiles")
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"perfkit {version('perfkit')}")
+        raise typer.Exit
+
+
 @app.callback()
-def main() -> None:
+def main(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
     """perfkit: fast SQLAlchemy services whose answers stay right."""
     # what a service would log of a server that is down, a command says itself
     logging.getLogger("perfkit").addHandler(logging.NullHandler())

@@ -6,7 +6,8 @@ import asyncio
 import importlib
 import json
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Coroutine
 from dataclasses import asdict
 from itertools import groupby, islice, zip_longest
 from typing import Annotated, Any
@@ -123,8 +124,12 @@ def ls(
                 ends = "never ends" if each.ends_in_s is None else f"{each.ends_in_s:,.0f} s left"
                 out.print(f"{plain(each.key)}  [dim]{each.bytes:,} bytes, {ends}[/]", soft_wrap=True)
     if not shown and not as_json:
-        of = f" of functions with {function!r} in their names" if function else ""
-        out.print(f"no entries{plain(of)} in {plain(repr(namespace))}")
+        out.print(_nothing_found(namespace, function))
+
+
+def _nothing_found(namespace: str, function: str) -> str:
+    of = f" of functions with {function!r} in their names" if function else ""
+    return f"no entries{plain(of)} in {plain(repr(namespace))}"
 
 
 @cache.command("show")
@@ -190,6 +195,8 @@ def verify(
                 result = made.verify(keys, sessions=sessions, progress=progress)
     if as_json:
         typer.echo(json.dumps(asdict(result), indent=2))
+    elif not result.done:
+        console().print(_nothing_found(made.namespace, function))
     else:
         out = console()
         for key in result.violations:
@@ -199,7 +206,16 @@ def verify(
             f"{result.skipped:,} that cannot be called from here, {result.failed:,} that failed",
             soft_wrap=True,
         )
+        if result.failure:
+            out.print(f"the first that failed  {plain(result.failure)}", soft_wrap=True)
     raise typer.Exit(1 if result.violations else 0)
+
+
+def _at(wrong: Exception) -> str:
+    """The line of the service that raised it, or that imports what is not there."""
+    files = [(each.filename, each.lineno) for each in traceback.extract_tb(wrong.__traceback__)[1:]]
+    own = [each for each in files if not each[0].startswith("<") and each[0] != importlib.__file__]
+    return f", at {own[-1][0]}:{own[-1][1]}" if own else ""
 
 
 def _no_set_up(why: str) -> typer.BadParameter:
@@ -213,9 +229,12 @@ def _set_up(name: str) -> tuple[Cache, Callable[[], Any]]:
     sys.path.insert(0, "")
     try:
         found = getattr(importlib.import_module(module), function)()
-    except (ImportError, AttributeError, TypeError, ValueError) as wrong:
-        raise _no_set_up(f"{name!r} gives no (cache, sessions): {wrong}") from None
+    except Exception as wrong:  # noqa: BLE001 - the service's own: exit status 1 would say that an entry is wrong
+        raise _no_set_up(f"{name!r} gives no (cache, sessions): {type(wrong).__name__}: {wrong}{_at(wrong)}") from None
     match found:
+        case Coroutine():
+            found.close()
+            raise _no_set_up(f"{name!r} is async: name a plain function, which gives (cache, sessions)")
         case (Cache() as made, sessions) if callable(sessions):
             return made, sessions
     raise _no_set_up(f"{name!r} gives {found!r}, and no (cache, sessions)")

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from perfkit.cache import Cache, FunctionStats, MemoryStore, TagSource
 from perfkit.cache.tags import EVERYTHING, tables_of
+from perfkit.errors import CacheDeclarationError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -46,6 +47,7 @@ def assert_cached(cache: Cache, function: Callable[..., Any], *args: Any, **kwar
     Raises:
         AssertionError: it was not, and why.
     """
+    __tracebackhide__ = True  # the line of the test is what is wanted
     if inspect.iscoroutinefunction(getattr(function, "__func__", function)):
         return _assert_cached_later(cache, function, args, kwargs)
     first = function(*args, **kwargs)
@@ -61,6 +63,7 @@ def assert_cached(cache: Cache, function: Callable[..., Any], *args: Any, **kwar
 async def _assert_cached_later(
     cache: Cache, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
+    __tracebackhide__ = True
     first = await function(*args, **kwargs)
     before = cache.stats_of(function)
     second = await function(*args, **kwargs)
@@ -79,10 +82,14 @@ def assert_invalidates(cache: Cache, *sources: TagSource) -> Iterator[None]:
 
     Raises:
         AssertionError: nothing that was committed concerns one of them.
+        CacheDeclarationError: there is nothing to concern.
     """
+    if not sources:
+        raise CacheDeclarationError("assert_invalidates() of nothing: name what the block must change, such as Bin.")
     wanted = {source: (source,) if isinstance(source, str) else tables_of(source) for source in sources}
     with cache.noting_changes() as changed:
         yield
+    __tracebackhide__ = True
     missing = [source for source, tags in wanted.items() if not any(_concerns(changed, tag) for tag in tags)]
     if missing:
         names, found = ", ".join(map(_name, missing)), ", ".join(sorted(set(changed))) or "nothing"
@@ -100,6 +107,7 @@ def _concerns(changed: Collection[str], tag: str) -> bool:
 
 
 def _fail(before: FunctionStats, after: FunctionStats, explanation: str) -> None:
+    __tracebackhide__ = True
     reasons = [
         f"{reason.name}: {reason.value}"
         for ours, its in ((after.bypasses, before.bypasses), (after.unkept, before.unkept))
@@ -111,6 +119,7 @@ def _fail(before: FunctionStats, after: FunctionStats, explanation: str) -> None
 
 
 def _compare(stats: FunctionStats, first: Any, second: Any) -> None:
+    __tracebackhide__ = True
     if first != second:
         raise AssertionError(f"{stats.name} was answered {second!r} by the cache, after {first!r} had been loaded")
 
