@@ -80,13 +80,14 @@ CELL_TTL_MS = 3_600_000  # at least; a cell that outlives its entries costs byte
 class CacheStats:
     """What a cache has done in this process since it was made.
 
-    `calls` is the sum of `hits`, `fills`, `shared`, `stale`, `rescued` and `bypasses`: `stale` are those that an older
-    result answered while it was loaded again, `rescued` because the database did not. `unkept` and `odd` count reasons
-    beside those: loads that were not kept, entries that were not ours. Of the
-    hits that were `verified`, `violations` differed from the database. `functions` has the same for each cached
-    function, with what it has saved, the most first. Of the commits that changed something,
-    `marked_commits` were announced beforehand, `unmarked_commits` only afterwards, and `refused_commits` not made;
-    of the first two, `unbumped_commits` could not be told to the store when they came back, or their outcome is not
+    `calls` is the sum of `hits`, `fills`, `shared`, `stale`, `rescued` and `bypasses`: `fills` are those that found
+    nothing and loaded, `shared` those that had the load of another caller, `stale` those that an older result
+    answered while it was loaded again, `rescued` because the database did not. `bypasses` count those that did not
+    look, by reason. `unkept` and `odd` count reasons beside those: loads among the fills that were not kept, entries
+    that were not ours. Of the hits that were `verified`, `violations` differed from the database. `functions` has the
+    same for each cached function, with what it has saved, the most first. Of the commits that changed something,
+    `marked_commits` were announced beforehand, `unmarked_commits` only afterwards, and `refused_commits` not made; of
+    the first two, `unbumped_commits` could not be told to the store when they came back, or their outcome is not
     known. `l1_entries` results with `l1_bytes` are held in the process, and `l1_evicted` had to go for want of room.
     """
 
