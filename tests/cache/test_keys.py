@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import gc
 import inspect
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 from perfkit import Cache
 from perfkit.cache.keys import binder, text_of
@@ -107,6 +109,45 @@ def test_a_class_that_inherits_from_a_dataclass_is_refused():
     """Its fields are not all that it holds."""
     with pytest.raises(UnkeyableArgument, match="inherits from a dataclass"):
         text_of(Secretive(1, 2))
+
+
+class Wish(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    kind: str = "glass"
+    sizes: list[int] = []
+    _origin: str = PrivateAttr("here")
+
+
+class Other(Wish):
+    pass
+
+
+def test_models_of_pydantic_are_told_apart_by_all_that_they_hold():
+    """Their fields, which of them were given, what they allow besides, what is private to them, and their class."""
+    elsewhere = Wish()
+    elsewhere._origin = "there"
+    wishes = [Wish(), Wish(kind="glass"), Wish(kind="paper"), Wish(sizes=[1]), Wish(more=1), elsewhere, Other()]
+
+    assert len({text_of(each) for each in wishes}) == len(wishes)
+    assert text_of(Wish(kind="paper", sizes=[2])) == text_of(Wish(sizes=[2], kind="paper"))
+    with pytest.raises(UnkeyableArgument, match=r"builtins\.object has no text"):
+        text_of(Wish(more=object()))
+
+
+def test_a_model_whose_properties_were_read_is_the_same_argument():
+    """What they gave lies beside the fields."""
+
+    class Lazy(BaseModel):
+        size: int
+
+        @functools.cached_property
+        def twice(self) -> int:
+            return 2 * self.size
+
+    wish = Lazy(size=2)
+    before = text_of(wish)
+    assert wish.twice == 4
+    assert text_of(wish) == before
 
 
 def test_functions_of_one_factory_have_their_own_entries(small):

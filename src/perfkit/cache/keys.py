@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
@@ -32,6 +32,7 @@ from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 from sqlalchemy.orm import sessionmaker
 
+from perfkit.codec.shapes import is_pydantic
 from perfkit.errors import CacheDeclarationError, UnkeyableArgument
 from perfkit.sqla.sessions import CARRIED
 
@@ -159,7 +160,19 @@ def text_of(value: object) -> str:
             raise UnkeyableArgument(f"{_name(type(value))} inherits from a dataclass and is none: it may hold more")
         fields = [f"{f.name}={text_of(getattr(value, f.name))}" for f in dataclasses.fields(value)]
         return f"{_name(type(value))}({','.join(fields)})"
+    if is_pydantic(type(value)):
+        return f"{_name(type(value))}({','.join(_parts_of_model(value))})"
     raise UnkeyableArgument(f"{_name(type(value))} has no text of its own")
+
+
+def _parts_of_model(value: Any) -> Iterator[str]:
+    """All by which two models of one class differ: also which fields were given, for `exclude_unset` tells."""
+    fields = type(value).model_fields
+    yield from (f"{name}={text_of(getattr(value, name))}" for name in fields)
+    unset = [name for name in fields if name not in value.model_fields_set]
+    for sign, rest in (("-", unset), ("+", value.__pydantic_extra__), ("_", value.__pydantic_private__)):
+        if rest:
+            yield f"{sign}={text_of(rest)}"
 
 
 def closed_over(function: Callable[..., Any]) -> tuple[str, ...]:
