@@ -293,7 +293,7 @@ def test_who_keeps_errors_shares_no_entries_with_who_does_not(depot):
 
 def test_conditions_on_arguments_and_on_results(depot):
     """Those for which they are false are answered by the database, and counted."""
-    count = depot.function(when=lambda session, kind="glass": kind != "paper", keep_if=lambda result: result > 0)
+    count = depot.function(when=lambda session, kind: kind != "paper", keep_if=lambda result: result > 0)
     for _ in range(2):
         assert depot.call(count, "paper") == 0
         assert depot.call(count, "metal") == 0
@@ -302,6 +302,27 @@ def test_conditions_on_arguments_and_on_results(depot):
     stats = depot.cache.stats()
     assert stats.bypasses == {Reason.CONDITION: 2}
     assert stats.unkept == {Reason.UNWANTED: 2}
+
+
+def test_a_condition_gets_defaults_too(small):
+    """It need not repeat them, nor know how a call was written."""
+    asked: list[Any] = []
+
+    @small.cache.query(when=lambda *given, **named: asked.append((given[1:], named)))
+    def found(session: Session, kind: str = "glass", /, *more: int, size: int = 7, **named: int) -> str:
+        return kind
+
+    with Session(small.engine) as session:
+        found(session)
+        found(session, "paper", 1, 2, size=3, depth=4)
+    assert asked == [(("glass",), {"size": 7}), (("paper", 1, 2), {"size": 3, "depth": 4})]
+
+
+@pytest.mark.parametrize("when", [lambda kind: True, lambda session: True, lambda session, kind, more: True])
+def test_a_condition_that_cannot_be_called_is_refused(depot, when):
+    """Where it is declared, and not in a request."""
+    with pytest.raises(CacheDeclarationError, match=r"when= is called with all arguments of the function, \(session, "):
+        depot.function(when=when)
 
 
 def test_a_condition_is_asked_again_at_each_call(tmp_path):

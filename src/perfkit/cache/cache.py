@@ -215,7 +215,8 @@ class Cache:
         that the result depends on these alone, and the statements are not looked at.
         `reads` says what views and SQL functions read, of which the statements show only the name:
         `{"full_bins": ["bins", "routes"]}`; an empty list is one that reads no table.
-        `when` is called with the arguments of each call: those for which it is false are not cached. `keep_if` is
+        `when` is called with all arguments of each call, as the function has them, defaults included: calls for which
+        it is false are not cached. `keep_if` is
         called with each result that was loaded: those for which it is false are returned and not kept.
         `entities`: its results hold ORM entities, which come back as entities of the caller's session; by default, if
         the return annotation names a mapped class. What was loaded of them is loaded again, relations included, and

@@ -18,7 +18,7 @@ from perfkit.cache.events import CacheEvent, Outcome
 from perfkit.cache.fill import database_of
 from perfkit.cache.found import Finder, FoundRows
 from perfkit.cache.keeping import NO_LIMITS
-from perfkit.cache.keys import KeyMaker, closes_over_the_same, is_carried, tenant_text
+from perfkit.cache.keys import KeyMaker, closes_over_the_same, is_carried, tenant_text, told_all
 from perfkit.cache.learned import Expecting, Learner
 from perfkit.cache.policy import Policy, checked_stage, lease_of
 from perfkit.cache.quick import Quick
@@ -80,7 +80,8 @@ class Declared:
         self.learner = Learner(runtime.namespace, self.keys.name) if self.learns or self.finder else None
         self.reads = reads
         self.policy, self.keeping, self.limits = policy, policy.keeping, policy.limits
-        self.when, self.keep_if = when, keep_if
+        self.when = None if when is None else told_all(when, self.keys.signature, self.keys.name)
+        self.keep_if = keep_if
         self._entities = entities
         self.stays = False  # whether its loads can only be made in the session of the caller
         self._version = version

@@ -40,6 +40,8 @@ READABLE = 120  # characters of arguments; longer ones keep their beginning and 
 
 Bind = Callable[..., tuple[Any, ...]]
 
+_SIGNS: dict[object, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+
 
 class KeyMaker:
     """The keys of one function. Immutable once made; `bind` gives the values that `text_of` and `carried` take.
@@ -105,12 +107,38 @@ def binder(signature: inspect.Signature, name: str) -> Bind:
     Compiled from the signature, because `Signature.bind` costs 2.5 µs a call and this 0.15 (three arguments,
     Python 3.11). Wrong arguments raise the TypeError that the function itself would raise.
     """
-    declared, scope = header(signature)
     values = "".join(f"{parameter}, " for parameter in signature.parameters)
+    return _compiled(signature, name, f"({values})")
+
+
+def told_all(condition: Callable[..., bool], signature: inspect.Signature, name: str) -> Callable[..., bool]:
+    """`condition`, called with every argument of a call in the order of the signature, defaults included.
+
+    Raises:
+        CacheDeclarationError: it cannot be called so.
+    """
+    kinds = [(parameter.name, parameter.kind) for parameter in signature.parameters.values()]
+    by_name = {each: None for each, kind in kinds if kind is inspect.Parameter.KEYWORD_ONLY}
+    at_places = [each for each, kind in kinds if each not in by_name and kind not in _SIGNS]
+    try:
+        inspect.signature(condition).bind(*at_places, **by_name)
+    except ValueError:  # one in C, which says nothing of itself
+        pass
+    except TypeError as wrong:
+        raise CacheDeclarationError(
+            f"{name}: when= is called with all arguments of the function, ({', '.join(signature.parameters)}): {wrong}."
+        ) from None
+    passed = [f"{each}={each}" if each in by_name else f"{_SIGNS.get(kind, '')}{each}" for each, kind in kinds]
+    return _compiled(signature, name, f"__condition({', '.join(passed)})", __condition=condition)
+
+
+def _compiled(signature: inspect.Signature, name: str, answer: str, **known: object) -> Callable[..., Any]:
+    declared, scope = header(signature)
     called = name if name.isidentifier() else "function"
-    exec(f"def {called}({declared}): return ({values})", scope)  # noqa: S102 - names of a signature only
-    bind: Bind = scope[called]
-    return bind
+    scope |= known
+    exec(f"def {called}({declared}): return {answer}", scope)  # noqa: S102 - names of a signature only
+    made: Callable[..., Any] = scope[called]
+    return made
 
 
 def header(signature: inspect.Signature) -> tuple[str, dict[str, Any]]:
