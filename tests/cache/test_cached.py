@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, delete, insert, select, text, update
+from sqlalchemy import create_engine, delete, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from perfkit import Cache, Policy
 from perfkit.cache import Reason, only
@@ -214,11 +215,35 @@ def test_what_a_session_of_nobodys_shows_of_its_own_writes_is_not_kept(small, ki
             return names() if kind == "sync" else small.runner.run(anames())
 
         session.execute(update(small.Bin).where(small.Bin.id == 1).values(name="draft"))
-        assert read() == ["draft", "two"]
+        with pytest.warns(RuntimeWarning, match="is not among its arguments"):
+            assert read() == ["draft", "two"]
         session.rollback()
 
         assert read() == ["one", "two"]
     assert small.cache.stats().unkept == {Reason.LOADER_WROTE: 1}
+
+
+def test_a_session_of_the_caller_that_is_no_argument_is_warned_of_once(small):
+    """Whatever it has written, the cache would answer; one that the function makes and ends has written nothing."""
+    current = scoped_session(sessionmaker(small.engine))
+
+    @small.cache.query()
+    def count(kind: str) -> int | None:
+        return current.scalar(select(func.count()).where(Bin.kind == kind))
+
+    @small.cache.query()
+    def own(kind: str) -> int | None:
+        with Session(small.engine) as session:
+            return session.scalar(select(func.count()).where(Bin.kind == kind))
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for kind in ("glass", "paper"):
+            count(kind)
+            own(kind)
+    assert [(each.category, each.filename) for each in told] == [(RuntimeWarning, __file__)]
+    assert "count uses a session that is not among its arguments" in str(told[0].message)
+    current.remove()
 
 
 def test_a_function_that_writes_keeps_nothing(small):

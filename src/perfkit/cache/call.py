@@ -175,6 +175,8 @@ class Call:
                 yield
             finally:
                 self._load_s = (self._load_s or 0.0) + perf_counter() - began_s
+            if strangers.go_on():
+                self.declared.warn_stranger()
 
     def _held_by_a_stranger(self, session: Session) -> None:
         if self._observation is not None and self.declared.learns:

@@ -86,7 +86,7 @@ class Declared:
         self.stays = False  # whether its loads can only be made in the session of the caller
         self._version = version
         self._fixed: Named | None = None
-        self.warned = self._told_timeless = False
+        self.warned = self._told_timeless = self._told_stranger = False
         self._told: set[tuple[Reason, str]] = set()
         self.tally = Tally(self.keys.name)
         # what is asked or drawn at each call cannot be passed by
@@ -338,12 +338,22 @@ class Declared:
             f"Call cache.watch(engine, Base.metadata) after connect()."
         )
 
-    def _warn(self, message: str) -> None:
+    def _warn(self, message: str, category: type[Warning] = NotCached) -> None:
         # where the function stands: that of the call is often a frame of SQLAlchemy's or a loop's
         code = self.function.__code__
         warnings.warn_explicit(
-            message, NotCached, code.co_filename, code.co_firstlineno, module=self.function.__module__
+            message, category, code.co_filename, code.co_firstlineno, module=self.function.__module__
         )
+
+    def warn_stranger(self) -> None:
+        """Say, once, that its session cannot be asked what it has written."""
+        if not self._told_stranger:
+            self._told_stranger = True
+            self._warn(
+                f"{self.keys.name} uses a session that is not among its arguments, so that a call may be answered "
+                f"by the cache although that session has written: pass it as an argument.",
+                RuntimeWarning,
+            )
 
     def warn_timeless(self) -> None:
         """Say, once, that a load cannot be left to itself."""

@@ -163,15 +163,20 @@ def holds_entities_of(carrier: Carrier, tables: Collection[str]) -> bool:
 
 
 class Strangers:
-    """Notices sessions that a load uses without having been passed them, if they hold entities by then.
+    """Notices sessions that a load uses without having been passed them.
 
-    They would be returned as they were loaded, whenever that was. `held` is called with the session, before its
-    first statement. A `sqla.watching.Watcher`.
+    If one holds entities by then, they would be returned as they were loaded, whenever that was: `held` is called with
+    the session, before its first statement. A `sqla.watching.Watcher`.
     """
 
     def __init__(self, carriers: Sequence[Carrier], held: Callable[[Session], None]) -> None:
         self._met: list[Carrier] = list(carriers)
+        self._passed = len(self._met)
         self._held = held
+
+    def go_on(self) -> bool:
+        """After the load: whether one of them is somebody else's, for its transaction goes on."""
+        return any(each.in_transaction() for each in self._met[self._passed :])
 
     def before_statement(self, connection: Connection, context: Any, sql: str) -> None:
         session = _session_on(connection)
