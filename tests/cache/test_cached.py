@@ -677,6 +677,7 @@ def test_a_misspelt_table_is_found_when_declared_after_watch(small):
         ("redis://localhost/cache", "'cache', and must be a number"),
         ("redis://:pass/word@localhost", "must be quoted"),
         ("unix://", "names no socket"),
+        ("valkey://localhost", "has the URLs of Redis"),
         ("redis://localhost?protocol=9", "protocol must be"),
     ],
 )

@@ -190,7 +190,7 @@ def text_of(value: object) -> str:
         return f"{_name(type(value))}({','.join(fields)})"
     if is_pydantic(type(value)):
         return f"{_name(type(value))}({','.join(_parts_of_model(value))})"
-    raise UnkeyableArgument(f"{_name(type(value))} has no text of its own")
+    raise UnkeyableArgument(f"{type(value).__module__}.{type(value).__qualname__} has no text of its own")
 
 
 def _parts_of_model(value: Any) -> Iterator[str]:

@@ -112,6 +112,8 @@ def _check_parts(url: str) -> None:
     scheme = url.partition("://")[0]
     if scheme == "memory":
         raise ValueError("memory is inside each process, which connects to it by 'memory://'; nobody else can")
+    if scheme.startswith("valkey"):
+        raise ValueError("a Valkey has the URLs of Redis: give redis://…")
     if scheme not in SCHEMES:
         raise ValueError(
             "give memory://, redis://…, rediss://…, unix://…, redis+cluster://host:port,host:port "
