@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import create_engine, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
@@ -152,6 +152,18 @@ def test_a_function_in_shadow_is_said_to_be(small):
     assert (told.verdict, told.reason) == ("bypassed", Reason.SHADOW)
     assert [(each.tag, each.state) for each in told.tags] == [("*", "current"), ("bins", "current")]
     assert told.bytes is not None
+
+
+def test_the_engine_that_nobody_watches_is_named(small, count, tmp_path):
+    """Of several engines it is the one that was forgotten."""
+    other = create_engine(f"sqlite:///{tmp_path / 'other.db'}")
+    with Session(other) as session:
+        told = small.cache.explain(count, session, "glass")
+    assert told.reason is Reason.NOT_WATCHED
+    assert f"nobody watches {other!r}: call watch() for it (NOT_WATCHED)" in str(told)
+    with Session() as session:
+        assert "cannot say which that is (NOT_WATCHED)" in str(small.cache.explain(count, session, "glass"))
+    other.dispose()
 
 
 def test_a_key_that_is_asked_for_before_the_cache_is_connected_says_so():

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session, scoped_session
 from perfkit.cache.announce import Announcer
 from perfkit.cache.call import Call, ask
 from perfkit.cache.callers import line_of_caller
-from perfkit.cache.declared import Declared
+from perfkit.cache.declared import Declared, carriers_in
 from perfkit.cache.decorator import declared_by, decorated, refresh_later, refresh_now
 from perfkit.cache.events import CacheEvent
 from perfkit.cache.explain import Explanation, Peeked, explained, peeked
@@ -47,7 +47,14 @@ from perfkit.errors import CacheDeclarationError, StoreDown, UnknownTag
 from perfkit.sqla.catalog import Catalog
 from perfkit.sqla.commits import around_commits
 from perfkit.sqla.idle import bound_idle
-from perfkit.sqla.sessions import announce_by_hand, carrier_in, database_name, engine_of, watch_sessions
+from perfkit.sqla.sessions import (
+    announce_by_hand,
+    carrier_in,
+    database_name,
+    engine_behind,
+    engine_of,
+    watch_sessions,
+)
 from perfkit.sqla.watching import watch_engines
 from perfkit.waiting import run_now
 from perfkit.wire.breaker import TIMEOUT_S
@@ -786,7 +793,14 @@ class Cache:
             key = declared.key_of(args, kwargs).decode(errors="surrogatepass")
         except CacheDeclarationError:
             key = ""
-        return Explanation(name, key, "bypassed", asked if isinstance(asked, Reason) else None)
+        why = self._unwatched_of(declared, args, kwargs) if asked is Reason.NOT_WATCHED else ""
+        return Explanation(name, key, "bypassed", asked if isinstance(asked, Reason) else None, why)
+
+    def _unwatched_of(self, declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        """Which engine it is that nobody watches, as far as its sessions say."""
+        engines = [engine_behind(each) for each in carriers_in(declared.keys.bind(*args, **kwargs))]
+        missing = [repr(each) for each in engines if each is not None and each.dialect not in self._runtime.watched]
+        return f"nobody watches {', '.join(dict.fromkeys(missing))}: call watch() for it" if missing else ""
 
     async def _drop_later(self, key: bytes) -> bool:
         return bool(await self._store(suspending=True).drop([key]))

@@ -100,6 +100,14 @@ def database_name(engine: Engine) -> str:
     return f"{url.get_backend_name()} {address}" if any(address) else f"{url.get_backend_name()} {uuid4()}"
 
 
+def engine_behind(carrier: Carrier) -> Engine | None:
+    """The engine that it reads from by default; None if it cannot say."""
+    try:
+        return (carrier if isinstance(carrier, Connection) else carrier.get_bind()).engine
+    except SQLAlchemyError:
+        return None
+
+
 def connections_of(carrier: Carrier) -> list[Connection]:
     """The connections on which it has a transaction open, or on which somebody opened one around it."""
     if isinstance(carrier, Connection):
