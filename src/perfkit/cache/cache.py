@@ -130,7 +130,7 @@ class CacheStats:
 def _not_taken(tags: Sequence[TagSource]) -> StoreDown:
     named = [tag if isinstance(tag, str) else ", ".join(tables_of(tag)) for tag in tags]
     return StoreDown(
-        f"the store did not take the bump of {', '.join(named)}, and will be told again; ping() says what is wrong."
+        f"the store did not take the bump of {', '.join(named)}, and will be told again; perfkit.wire has logged why."
     )
 
 
