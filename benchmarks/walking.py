@@ -71,8 +71,8 @@ def _plain(engine: Engine) -> Once:
 def _perfkit(engine: Engine, name: str, rows: int) -> Once:
     numbers = count()
     with Session(engine) as session:
-        write: Any = keyset(session, ordered(name), size=1, cursors=CURSORS)._write  # noqa: SLF001 - of rows far away
-        places = {n: write(position_at(session, name, rows * n // (FILTERS + 1))) for n in range(FILTERS)}
+        edges: Any = keyset(session, ordered(name), size=1, cursors=CURSORS)._edges  # noqa: SLF001 - for rows far away
+        places = {n: edges.write(position_at(session, name, rows * n // (FILTERS + 1))) for n in range(FILTERS)}
 
     def once() -> Any:
         number = next(numbers)

@@ -24,7 +24,6 @@ from perfkit.errors import (
     UnknownTag,
     Unpackable,
 )
-from perfkit.paging import NumberedPage, Page, exact, keyset, offset
 from tests.cache.conftest import Bin, Kit
 
 Calling = Callable[..., Any]
@@ -1024,24 +1023,3 @@ def test_a_statement_that_is_cancelled_ends_with_the_cancellation(small):
 
     with pytest.raises(asyncio.CancelledError):
         small.runner.run(cancel())
-
-
-def test_numbered_pages_are_kept_and_pages_say_what_to_return(small):
-    """A page makes its cursors when it is asked for them, by secrets that no entry has."""
-
-    @small.cache.query()
-    def numbered(session: Session) -> NumberedPage[Bin]:
-        return offset(session, select(Bin).order_by(Bin.id), size=1, count=exact)
-
-    @small.cache.query()
-    def page(session: Session) -> Page[Bin]:
-        return keyset(session, select(Bin).order_by(Bin.id), size=1)
-
-    for _ in range(2):
-        with Session(small.engine) as session:
-            found = numbered(session)
-            assert (found.items[0].name, found.pages) == ("one", 2)
-            assert found.items[0] in session
-    assert small.cache.stats_of(numbered).hits == 1
-    with Session(small.engine) as session, pytest.raises(Unpackable, match=r"return a model that has them, as Keyset"):
-        page(session)

@@ -140,6 +140,6 @@ def test_keys_that_are_there_already_are_not_appended(within_sqlite):
             (select(Item).order_by(Item.rank, Item.rank.desc(), Item.id), 2),
         ):
             page = keyset(session, statement, size=1)
-            assert len(page._places) == width, str(statement)
+            assert len(page._edges.places) == width, str(statement)
 
     within_sqlite(check)

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Result, Row, RowMapping, ScalarResult
 
 from perfkit.codec.forms import Form
-from perfkit.codec.shapes import INSTEAD, is_namedtuple, is_pydantic
+from perfkit.codec.shapes import is_namedtuple, is_pydantic
 from perfkit.errors import Unpackable
 from perfkit.sqla.entities import is_mapped, relation_of
 
@@ -68,8 +68,6 @@ def advice_for(value: object) -> str:
     cls = type(value)
     if is_mapped(cls):
         return ENTITY
-    if hasattr(cls, INSTEAD):
-        return str(getattr(cls, INSTEAD))
     relation = relation_of(value)
     if relation is not None:
         return f"It is the relation {relation}, which its entity loads: return list(…) of it, or values."

@@ -13,6 +13,7 @@ from perfkit.codec.blame import ENTITY, Stuck, TooDeep, explain
 from perfkit.codec.forms import STAMP_BYTES, Form, stamp_of
 from perfkit.codec.graphs import Census, entities_at, entity_at, graph_of, packed
 from perfkit.codec.layout import ENTITY_REF, ENTITY_REFS, FLAG, FROZENSET, GRAPH, MEMBER, OBJECTS, PLAIN, SET, TUPLE
+from perfkit.codec.own import OWN
 from perfkit.codec.reading import Readers, Reading, read
 from perfkit.codec.records import dataclass_form, namedtuple_form
 from perfkit.codec.scalars import NATIVE, READERS, WRITERS, Unfit, ext, write_int
@@ -172,6 +173,9 @@ class Codec:
 
 def _form_of(cls: type) -> Form | None:
     """The usual form of a dataclass, pydantic model or NamedTuple; None for any other class."""
+    own = OWN.get(cls)
+    if own is not None:
+        return Form(name=stamp_of(cls, own.fields, "own"), take=own.take, make=own.make, fields=own.fields)
     if is_pydantic(cls):
         # pydantic is optional, and whoever has a model has imported it
         from perfkit.codec.models import model_form

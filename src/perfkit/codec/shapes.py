@@ -15,10 +15,9 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from perfkit.codec.own import OWN
 from perfkit.errors import UnresolvedAnnotation
 from perfkit.sqla.entities import is_mapped, layout_of
-
-INSTEAD = "__instead__"  # in a class whose objects cannot be kept: what to return in their place
 
 
 def types_in(annotation: object) -> frozenset[type]:
@@ -78,11 +77,11 @@ def is_namedtuple(cls: type) -> bool:
 
 def is_listed(cls: type) -> bool:
     """Whether a `Codec` can be made with it."""
-    return issubclass(cls, enum.Enum) or _is_record(cls) or is_mapped(cls)
+    return cls in OWN or issubclass(cls, enum.Enum) or _is_record(cls) or is_mapped(cls)
 
 
 def _is_record(cls: type) -> bool:
-    return (dataclasses.is_dataclass(cls) or is_namedtuple(cls) or is_pydantic(cls)) and not hasattr(cls, INSTEAD)
+    return dataclasses.is_dataclass(cls) or is_namedtuple(cls) or is_pydantic(cls)
 
 
 def _walk(annotation: object) -> Iterable[object]:
@@ -133,7 +132,7 @@ def _is_named(annotation: object) -> bool:
 
 def _fields(cls: type) -> Mapping[str, object]:
     """Name and resolved annotation of everything an instance of `cls` carries; nothing for any other class."""
-    if hasattr(cls, INSTEAD):
+    if cls in OWN:
         return {}
     if is_pydantic(cls):
         return {name: field.annotation for name, field in cls.model_fields.items()}  # type: ignore[attr-defined]  # a BaseModel, see is_pydantic
@@ -176,6 +175,8 @@ def _definition(found: Any) -> str | None:
         return layout_of(found)
     if issubclass(found, enum.Enum):
         inside = [f"{name}{_value_text(member)}" for name, member in found.__members__.items()]
+    elif found in OWN:
+        inside = list(OWN[found].fields)
     elif _is_record(found) or typing.is_typeddict(found):
         inside = [f"{name}:{_text(kind)}" for name, kind in _fields(found).items()]
     else:

@@ -17,7 +17,7 @@ from perfkit.errors import PagingDeclarationError
 from perfkit.paging.count import Carried, Count
 from perfkit.paging.cursor import Cursors, Memo, Position, Side, name_of
 from perfkit.paging.kept import planned
-from perfkit.paging.page import Page
+from perfkit.paging.page import Edges, Page
 from perfkit.paging.plan import Plan, text_of
 from perfkit.paging.together import LIMIT
 from perfkit.sqla.private import wants_unique
@@ -119,10 +119,7 @@ def keyset(
         has_previous=more if backward else came,
         total=total,
         is_backward=backward,
-        _rows=found.rows,
-        _places=made.places,
-        _asked=position,
-        _write=names.write,
+        _edges=Edges(found.rows, made.places, position, names.write),
     )
 
 
