@@ -693,6 +693,38 @@ def test_a_function_of_ones_own_with_a_known_name_is_not_known(at, pg_url):
     assert is_kept(place, length_of, "glass")
 
 
+@pytest.mark.parametrize("server", ["pg_url", "mariadb_databases"])
+@pytest.mark.parametrize("way", ["core", "text"])
+def test_a_table_inside_of_a_with_of_its_name_is_read(at, request, server, way):
+    """`WITH parts AS (SELECT … FROM parts)` was taken to read nothing."""
+    found = request.getfixturevalue(server)
+    parts = parts_of(String(20))
+    place = at(parts.metadata, url=found if server == "pg_url" else found(), isolation_level="READ COMMITTED")
+    place.write(lambda s: s.execute(insert(parts).values(id=1, kind="glass", weight=1)))
+    heavy = select(parts).where(parts.c.kind == "glass").cte("parts")
+    by_hand = text("WITH parts AS (SELECT * FROM parts WHERE kind = 'glass') SELECT weight FROM parts")
+
+    def weights(session: Session) -> list[int]:
+        return list(session.scalars(select(heavy.c.weight) if way == "core" else by_hand))
+
+    place.agrees(weights, lambda s: s.execute(update(parts).values(weight=2)))
+
+
+@pytest.mark.parametrize("way", ["array", "index"])
+def test_a_subquery_in_the_brackets_of_an_array_is_read(at, pg_url, way):
+    """What stood between brackets was taken for a name."""
+    parts = parts_of()
+    place = at(parts.metadata, url=pg_url)
+    place.write(lambda s: s.execute(insert(parts).values(id=1, weight=1)))
+    heaviest = select(func.max(parts.c.weight)).scalar_subquery()
+    array = postgresql.array([heaviest, literal(5)])
+
+    def found(session: Session) -> Any:
+        return session.scalar(select(array if way == "array" else postgresql.array([4, 5, 6])[heaviest]))
+
+    place.agrees(found, lambda s: s.execute(update(parts).values(weight=2)))
+
+
 def test_a_virtual_table_reads_more_than_itself(at):
     """An index of full texts has the texts themselves from another table."""
     parts = parts_of()

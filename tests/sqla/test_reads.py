@@ -47,11 +47,20 @@ def read(statement, dialect=POSTGRESQL):
             "SELECT trim(both ' ' FROM x.name), substring(x.name FROM 2) FROM x WHERE a IN (SELECT b FROM y)",
             {"x": 1, "y": 1},
         ),
+        ("SELECT ARRAY[(SELECT max(a) FROM x), 1], y.b[(SELECT min(a) FROM z)] FROM y", {"x": 1, "y": 1, "z": 1}),
+        ("WITH x AS (SELECT a FROM s.x) SELECT a FROM x", {"x": 1}),
     ],
 )
 def test_every_relation_is_named_as_often_as_it_is_used(sql, relations):
     """Wherever in the text it stands."""
     assert dict(named_in(sql).relations) == relations
+
+
+def test_a_name_that_with_defines_may_be_a_table_inside_of_it():
+    """Only where it is read under that name."""
+    named = named_in("WITH x AS (SELECT a FROM x), y AS (SELECT 1) SELECT a FROM x")
+
+    assert (dict(named.relations), named.shadowed) == ({}, {"x"})
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,8 @@ class Known:
         for name in reads.known:
             if name in relations.functions:
                 yield from self._tags_behind(name, "the function", relations, own)
-        for use in reads.uses:
+        shadowed = [Use(name) for name in reads.shadowed if self._is_relation(name.casefold(), relations, own)]
+        for use in (*reads.uses, *shadowed):
             if use.table.casefold() in own or use.table.casefold() in self._declared:
                 yield from self._tags_behind(use.table, "", relations, own)
                 continue
@@ -86,6 +87,12 @@ class Known:
         if relation not in found and (relation in relations.tables or not found):
             return [*found, relation]
         return found
+
+    def _is_relation(self, folded: str, relations: Relations, own: Declared) -> bool:
+        """Whether there is a relation of that name, of whatever kind."""
+        if folded in own or folded in self._declared or folded in self._folded:
+            return True
+        return any(name.casefold() == folded for name in (*relations.tables, *relations.hiding))
 
     def _tags_behind(self, name: str, kind: str, relations: Relations, own: Declared) -> Iterator[str]:
         """What was said of `name`, and of what that names in turn.

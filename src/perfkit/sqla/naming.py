@@ -17,7 +17,7 @@ _TOKEN = re.compile(
     r"""
       (?P<nothing>\s+ | __\[SCHEMA_[^\]]*\]\.)
     | (?P<value>'(?:[^']|'')*' | (?<![\w:]):\w+ | %\(\w+\)s | %s | \$\d+ | \? | __\[POSTCOMPILE_[^\]]*\] | \d[\w.]*)
-    | (?P<quoted>"(?:[^"]|"")*" | `(?:[^`]|``)*` | \[[^\]\d'][^\]]*\])
+    | (?P<quoted>"(?:[^"]|"")*" | `(?:[^`]|``)*`)
     | (?P<word>[^\W\d][\w$]*)
     | (?P<mark>:: | .)
     """,
@@ -56,6 +56,7 @@ class Named:
     """What a statement names: relations and how often each, functions, other words; and whether it locks rows."""
 
     relations: Counter[str] = field(default_factory=Counter)
+    shadowed: set[str] = field(default_factory=set)  # read, and defined by WITH: inside of that it may be a table
     functions: dict[str, int] = field(default_factory=dict)  # with the fewest arguments that one is called with
     words: set[str] = field(default_factory=set)
     locks: bool = False
@@ -119,10 +120,13 @@ def _named(tokens: list[tuple[str, str]]) -> Named:
             scope.in_from = scope.in_from and upper in ("ON", "USING")
         elif scope.is_next_relation and not (kind == "word" and upper in _BETWEEN):
             if kind in ("word", "name"):
+                first = at
                 at, name = _whole_name(tokens, at)
                 if _after(tokens, at) == "(":
                     _called(named, name.upper(), tokens, at)
-                elif name not in own:
+                elif name in own and at == first:
+                    named.shadowed.add(name)
+                else:
                     named.relations[name] += 1
             scope.is_next_relation = False
         elif kind in ("word", "name"):

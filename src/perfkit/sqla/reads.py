@@ -59,6 +59,7 @@ class Reads:
 
     `calls` are functions of which nobody knows what they read, `known` those that read nothing unless somebody has made
     another one of that name, `volatile` those whose value changes by itself.
+    `shadowed` are names that WITH defines and that are read: `WITH bins AS (SELECT … FROM bins)` reads the table, too.
     `unreadable` says why the text cannot be understood at all. `locks`: FOR UPDATE and the like. `needs_time`: a text
     'now' among the parameters would be the time of the call.
     """
@@ -70,6 +71,7 @@ class Reads:
     needs_time: bool = False
     unreadable: str = ""
     known: tuple[str, ...] = ()
+    shadowed: tuple[str, ...] = ()
 
     def is_of_now(self, parameters: Sequence[Mapping[str, Any]]) -> bool:
         """Whether these parameters ask for the time of the call."""
@@ -142,6 +144,7 @@ def _read(
         named.locks,
         needs_time,
         known=tuple(sorted(known)),
+        shadowed=tuple(sorted(named.shadowed)),
     )
 
 
