@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from perfkit import Cache, Policy
 from perfkit.cache import Reason
@@ -130,3 +131,49 @@ async def test_two_phase_commits_are_seen(shop: Async, pg_url: str, redis_url: s
     if not int(allowed):
         pytest.skip("max_prepared_transactions is 0")
     assert await shop.read("awaited") == "new"
+
+
+class Labelled(DeclarativeBase):
+    pass
+
+
+class Label(Labelled):
+    __tablename__ = "labels"
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    name: Mapped[str]
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+async def test_a_uuid_that_a_driver_has_loaded_is_a_key_and_names_a_row(driver: str, pg_url: str) -> None:
+    """Asyncpg loads a subclass of its own: there was no key of it, and who wrote by it was taken to write anywhere."""
+    engine = create_async_engine(pg_url.replace("postgresql:", f"postgresql+{driver}:"))
+    async with engine.begin() as connection:
+        await connection.run_sync(Labelled.metadata.create_all)
+    cache = Cache("labels")
+    cache.connect("memory://")
+    cache.watch(engine, Labelled.metadata)
+
+    @cache.query()
+    async def name_of(session: AsyncSession, label_id: UUID) -> str:
+        return (await session.get_one(Label, label_id)).name
+
+    async def called(label_id: UUID) -> str:
+        async with AsyncSession(engine) as session:
+            return await name_of(session, label_id)
+
+    async with AsyncSession(engine) as session:
+        session.add_all([Label(name="glass"), Label(name="paper")])
+        await session.commit()
+    async with AsyncSession(engine, expire_on_commit=False) as session:
+        glass, paper = await session.scalars(select(Label).order_by(Label.name))
+        assert [await called(UUID(str(glass.id))), await called(glass.id)] == ["glass", "glass"]
+        paper.name = "card"
+        await session.commit()
+        assert await called(glass.id) == "glass"
+        assert (cache.stats().fills, cache.stats().hits) == (1, 2)
+        glass.name = "bottle"
+        await session.commit()
+        assert await called(glass.id) == "bottle"
+
+    await cache.aclose()
+    await engine.dispose()

@@ -34,6 +34,7 @@ from sqlalchemy.orm import sessionmaker
 
 from perfkit.codec.shapes import is_pydantic
 from perfkit.errors import CacheDeclarationError, UnkeyableArgument
+from perfkit.sqla.rows import is_uuid
 from perfkit.sqla.sessions import CARRIED
 
 READABLE = 120  # characters of arguments; longer ones keep their beginning and get a digest
@@ -175,6 +176,8 @@ def text_of(value: object) -> str:
     write = _PLAIN.get(type(value))
     if write is not None:
         return write(value)
+    if is_uuid(type(value)):
+        return repr(value)
     if isinstance(value, Enum):
         # bits of a Flag that nobody has named have no name
         return f"{_name(type(value))}.{value.name if value.name is not None else text_of(value.value)}"
@@ -236,7 +239,7 @@ def tenant_text(tenant: object) -> str:
     """
     if tenant is None:
         return ""
-    if type(tenant) not in (str, int, UUID):
+    if type(tenant) not in (str, int) and not is_uuid(type(tenant)):
         raise UnkeyableArgument(f"tenant {tenant!r}: must be a str, an int, a UUID or None.")
     return f"!{type(tenant).__name__}={quote(str(tenant), safe='', errors='surrogatepass')}"
 

@@ -23,7 +23,6 @@ from datetime import date
 from enum import Enum
 from types import NoneType
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -32,8 +31,9 @@ from sqlalchemy.orm import Session
 from perfkit.cache.keys import header
 from perfkit.cache.near import ATTENTION, Near
 from perfkit.clock import SYSTEM
+from perfkit.sqla.rows import is_uuid
 
-_BY_TYPE = frozenset({NoneType, bool, int, str, bytes, UUID, date})
+_BY_TYPE = frozenset({NoneType, bool, int, str, bytes, date})
 
 _BODY = """\
 {keyword}def {name}({declared}):
@@ -141,11 +141,17 @@ class Quick:
                 if not _is_plain(sync):
                     return None
                 found += [type(sync), sync.bind]
-            elif type(value) in _BY_TYPE or isinstance(value, Enum | type) or (type(value) is float and value):
+            elif _is_told_by_type(value):
                 found += [value, type(value)]
             else:
                 return None
         return tuple(found)
+
+
+def _is_told_by_type(value: Any) -> bool:
+    """Whether it is the same as any that is equal and of the same type."""
+    kind = type(value)
+    return kind in _BY_TYPE or isinstance(value, Enum | type) or (kind is float and bool(value)) or is_uuid(kind)
 
 
 def _of_tenant(tenant: object) -> tuple[object, type]:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, cast
-from uuid import UUID
 
 import msgpack
 from sqlalchemy import Row
@@ -17,13 +16,14 @@ from perfkit.codec.graphs import Census
 from perfkit.codec.layout import MAX_BATCHES, MAX_DEPTH, MAX_ROWS, OBJECTS, PLACES, PLAIN, REF, SPAN
 from perfkit.codec.rows import row_form
 from perfkit.codec.scalars import Unfit, Writer, ext, write_uuid
+from perfkit.sqla.rows import is_uuid
 
 
 class Writers(dict[type, Writer]):
     """Scalar types; those of optional packages join when the first value of them is seen."""
 
     def __missing__(self, kind: type) -> Writer | None:
-        if issubclass(kind, UUID) and kind.__module__.startswith("asyncpg."):
+        if is_uuid(kind):
             return write_uuid
         if kind.__module__.partition(".")[0] in ("geoalchemy2", "shapely"):
             from perfkit.codec import geometry  # heavy, optional, and there already if there is a value of it

@@ -65,7 +65,7 @@ def value_name(column: Column[Any], value: object, dialect: str | None) -> str |
     if like == "integer":
         return str(value) if type(value) is int and -_BEYOND < value < _BEYOND else None
     if like == "uuid":
-        return str(value) if type(value) is UUID else None
+        return str(value) if is_uuid(type(value)) else None
     if like is None or type(value) is not str or not (dialect is None or dialect in EXACT_STRINGS):
         return None
     # PostgreSQL cuts off spaces beyond the length
@@ -73,6 +73,11 @@ def value_name(column: Column[Any], value: object, dialect: str | None) -> str |
         return None
     name = quote(value, safe="")
     return name if len(name) <= MAX_NAME else None
+
+
+def is_uuid(kind: type) -> bool:
+    """Whether the values of a class are UUIDs, and nothing more: asyncpg has a class of its own, and loads those."""
+    return kind is UUID or (issubclass(kind, UUID) and kind.__module__.startswith("asyncpg."))
 
 
 def likeness(kind: TypeEngine[Any], dialect: str | None) -> Likeness | None:
