@@ -445,6 +445,11 @@ def sql(statement: str) -> Way:
     return core(text(statement))
 
 
+def returning(verb: str, *, entity: bool = False) -> Way:
+    statement = text(f"{verb} bins (id, name, fill) VALUES (4, 'four', 0) RETURNING *").columns(*bins.c)
+    return lambda session: session.execute(select(Bin).from_statement(statement) if entity else statement).all()
+
+
 def by_the_driver(statement: str) -> Way:
     return lambda session: session.connection().exec_driver_sql(statement)
 
@@ -565,6 +570,10 @@ WAYS: dict[str, On] = {
     ),
     "text, explain analyze": On(sql("EXPLAIN ANALYZE UPDATE bins SET name = 'explained'"), (POSTGRES,)),
     "text, analyze": On(sql("ANALYZE UPDATE bins SET name = 'explained'"), (MARIADB,)),
+    "text of columns, insert or ignore": On(returning("INSERT OR IGNORE INTO"), (SQLITE,)),
+    "text of columns, insert ignore": On(returning("INSERT IGNORE INTO"), (MARIADB,)),
+    "text of an entity, insert or ignore": On(returning("INSERT OR IGNORE INTO", entity=True), (SQLITE,)),
+    "text of an entity, insert ignore": On(returning("INSERT IGNORE INTO", entity=True), (MARIADB,)),
     "text, do": On(sql("DO $$ BEGIN UPDATE bins SET name = 'done'; END $$"), (POSTGRES,)),
     "text, execute": On(
         lambda s: [s.execute(text(x)) for x in ("PREPARE p AS UPDATE bins SET name = 'prepared'", "EXECUTE p")],

@@ -144,8 +144,10 @@ def _look(compiled: Compiled) -> Writes:
     if statement is None or isinstance(statement, TextClause):
         return _writes_of_text(compiled.string)
     writes: list[TableWrite] = []
+    is_by_hand = False
     for element in iterate(statement):
         if isinstance(element, TextClause):
+            is_by_hand = True
             if any(_MODIFYING.search(view) for view in _views(element.text)):
                 return EVERYTHING
         elif isinstance(element, Insert | Update | Delete):
@@ -160,6 +162,8 @@ def _look(compiled: Compiled) -> Writes:
                 writes.extend(TableWrite(other) for other in _moved_along(element, each, compiled))
     if not writes and (compiled.isinsert or compiled.isupdate or compiled.isdelete):
         return EVERYTHING
+    if is_by_hand and not writes:
+        return _writes_of_text(compiled.string)  # text may be all of it: `text("INSERT …").columns(…)`
     return Writes(tuple(writes))
 
 
