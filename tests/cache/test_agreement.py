@@ -21,6 +21,7 @@ from sqlalchemy import (
     String,
     Table,
     TypeDecorator,
+    bindparam,
     cast,
     column,
     create_engine,
@@ -369,6 +370,20 @@ def test_a_value_that_the_database_gives_is_not_that_of_a_column_with_a_like_nam
         return session.scalar(select(func.count()).where(parts.c.kind == kind)) or 0
 
     place.agrees(count_of, lambda s: s.execute(insert(parts).values(id=1, kind_1="paper")), "glass")
+
+
+@pytest.mark.parametrize(("declared", "value", "other"), [("id", 4, 99), ("kind", "glass", "99")])
+def test_a_bind_that_is_called_like_a_column_is_not_its_value(at, declared, value, other):
+    """`INSERT … (id, weight) VALUES (2 + 2, :id)` was taken to write the row of that weight."""
+    parts = parts_of()
+    place = at(parts.metadata)
+    places = {"id": literal(2) + literal(2), "kind": func.lower("GLASS")}
+
+    def weights(session: Session, value: Any) -> list[int]:
+        return list(session.scalars(select(parts.c.weight).where(parts.c[declared] == value)))
+
+    inserts = insert(parts).values({declared: places[declared], "weight": bindparam(declared)})
+    place.agrees(weights, lambda s: s.execute(inserts, {declared: other}), value)
 
 
 def test_an_update_behind_another_one_moves_rows_too(at, pg_url):
