@@ -473,6 +473,30 @@ def test_two_tables_of_one_name_with_other_declared_columns_share_the_tag_of_the
     place.agrees(numbers, lambda s: s.execute(update(things).where(things.c.id == 5).values(n=2)), "glass")
 
 
+@pytest.mark.parametrize("is_in_public", [True, False])
+def test_a_schema_that_one_statement_alone_is_translated_to_is_where_its_rows_are(at, pg_url, is_in_public):
+    """Before COMMIT, the table without the translation was asked in which of its rows the declared values were.
+
+    Where there was such a table, these were another row's; where there was none, the COMMIT failed.
+    """
+    parts = parts_of()
+    place = at(parts.metadata, "CREATE SCHEMA north", url=pg_url)
+    north = {"schema_translate_map": {None: "north"}}
+    with place.engine.begin() as connection:
+        parts.metadata.create_all(connection.execution_options(**north))
+    place.write(lambda s: s.execute(insert(parts).values(id=1, kind="glass", weight=1), execution_options=north))
+    if is_in_public:
+        place.write(lambda s: s.execute(insert(parts).values(id=1, kind="paper", weight=1)))
+    else:
+        place.sql("DROP TABLE public.parts")
+
+    def weights(session: Session, kind: str) -> list[int]:
+        return list(session.scalars(select(parts.c.weight).where(parts.c.kind == kind), execution_options=north))
+
+    changes = update(parts).where(parts.c.id == 1).values(weight=2)
+    place.agrees(weights, lambda s: s.execute(changes, execution_options=north), "glass")
+
+
 @pytest.mark.parametrize("by_hand", [False, True])
 @pytest.mark.parametrize("name", ["things", "Things"])
 def test_tables_whose_names_differ_in_case_are_told_apart(at, pg_url, name, by_hand):

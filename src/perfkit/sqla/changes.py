@@ -30,6 +30,11 @@ _SAVING = re.compile(r"\s*SAVEPOINT\b", re.IGNORECASE)
 _observers: ContextVar[tuple[list[Changes], ...]] = ContextVar("perfkit_observers", default=())
 
 
+Schemas = Mapping[str | None, str | None]
+_Where = tuple[Table, frozenset[tuple[str | None, str | None]]]
+"""A table, in the schemas into which the statement that wrote it was translated."""
+
+
 class Changes:
     """The notes of one transaction. Grows only."""
 
@@ -62,7 +67,7 @@ class Changes:
         # of tables with declared columns: `column=value` of changed rows; tables where some are not known; rows to ask
         self.conditions: dict[str, set[str]] = {}
         self.anywhere: set[str] = set()
-        self.unplaced: dict[Table, set[Key]] = {}
+        self.unplaced: dict[_Where, set[Key]] = {}
 
     def __bool__(self) -> bool:
         return bool(self.rows or self.bulk or self.everything or self.by_hand or self.undecided)
@@ -70,8 +75,10 @@ class Changes:
     def tables(self) -> set[str]:
         return {*self.rows, *self.bulk, *self.undecided}
 
-    def note(self, writes: Writes, parameters: Sequence[Mapping[str, Any]], dialect: str) -> None:
-        """Note what a statement is about to do."""
+    def note(
+        self, writes: Writes, parameters: Sequence[Mapping[str, Any]], dialect: str, schemas: Schemas | None = None
+    ) -> None:
+        """Note what a statement is about to do. `schemas`: its `schema_translate_map`."""
         self.everything = self.everything or writes.everything
         self.commits = self.commits or writes.commits
         # DDL, and whatever we cannot read, may commit by itself in MariaDB
@@ -80,14 +87,19 @@ class Changes:
             keys = write.keys_in(parameters)
             self.through.setdefault(write.table.name, {})[write.table.metadata] = outline = write.outline
             if outline[1]:
-                self._note_conditions(write, parameters, keys, dialect)
+                self._note_conditions(write, parameters, keys, dialect, schemas or {})
             if keys is None and write.inserts:
                 self.undecided.add(write.table.name)
             else:
                 self.note_rows(write.table, keys, dialect)
 
     def _note_conditions(
-        self, write: TableWrite, parameters: Sequence[Mapping[str, Any]], keys: Sequence[Key] | None, dialect: str
+        self,
+        write: TableWrite,
+        parameters: Sequence[Mapping[str, Any]],
+        keys: Sequence[Key] | None,
+        dialect: str,
+        schemas: Schemas,
     ) -> None:
         name = write.table.name
         found = write.conditions_in(parameters, dialect)
@@ -99,7 +111,7 @@ class Changes:
         elif keys is None or write.moves or write.inserts or write.deletes:
             self.anywhere.add(name)
         else:
-            asked = self.unplaced.setdefault(write.table, set())
+            asked = self.unplaced.setdefault((write.table, frozenset(schemas.items())), set())
             asked.update(keys)
             if len(asked) > MAX_ROWS:
                 self.anywhere.add(name)
@@ -118,7 +130,7 @@ class Changes:
         """No more will be heard of the undecided ones."""
         self.bulk |= self.undecided
         self.undecided.clear()
-        self.anywhere.update(table.name for table in self.unplaced)
+        self.anywhere.update(table.name for table, _ in self.unplaced)
         self.unplaced.clear()
 
 
@@ -212,7 +224,8 @@ class Notes:
             if writes.isolates:
                 info[_ISOLATED] = True
             given = getattr(context, "compiled_parameters", None) or ()
-            changes_in(info).note(writes, given, connection.dialect.name)
+            schemas = context.execution_options.get("schema_translate_map")
+            changes_in(info).note(writes, given, connection.dialect.name, schemas)
         changes = peek(info)
         if not changes:
             return
@@ -231,15 +244,18 @@ def place(connection: Connection, *_: Any) -> None:
     if changes is None or not changes.unplaced or is_autocommit(connection):
         return
     asked, changes.unplaced = changes.unplaced, {}
-    for table, keys in asked.items():
+    for (table, schemas), keys in asked.items():
         if table.name not in changes.anywhere:
-            _note_places(connection, changes, table, keys)
+            _note_places(connection, changes, table, keys, dict(schemas))
 
 
-def _note_places(connection: Connection, changes: Changes, table: Table, keys: Collection[Key]) -> None:
+def _note_places(
+    connection: Connection, changes: Changes, table: Table, keys: Collection[Key], schemas: Schemas
+) -> None:
     declared = condition_columns(table)
     known = changes.conditions.setdefault(table.name, set())
-    found = connection.execute(select(*declared).where(_is_one_of(table, keys))).all()
+    ask = select(*declared).where(_is_one_of(table, keys))
+    found = connection.execute(ask, execution_options={"schema_translate_map": schemas}).all()
     if len(found) < len(keys):
         changes.anywhere.add(table.name)
     for row in found:
