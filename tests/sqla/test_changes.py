@@ -16,7 +16,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from perfkit.cache.tags import tags_of
 from perfkit.sqla.commits import Outcome, around_commits, outcome_of
-from perfkit.sqla.statements import writes_of
+from perfkit.sqla.statements import TableWrite, writes_of
 
 
 class Base(DeclarativeBase):
@@ -262,3 +262,24 @@ class Stated(Exception):
 def test_only_the_servers_own_no_is_certain(error, outcome):
     """A connection that broke may have committed."""
     assert outcome_of(error) is outcome
+
+
+@pytest.mark.parametrize("isolation_level", ["SERIALIZABLE", "AUTOCOMMIT"])
+def test_an_insert_that_is_sent_in_batches_is_looked_at_once_in_each_transaction(monkeypatch, isolation_level):
+    """Each batch tells the parameters of all: sixty thousand rows took ten times as long as without a cache."""
+    engine = create_engine("sqlite://", isolation_level=isolation_level, insertmanyvalues_page_size=10)
+    Base.metadata.create_all(engine)
+    seen, looked = [], []
+    real = TableWrite.keys_in
+    monkeypatch.setattr(TableWrite, "keys_in", lambda self, given: looked.append(len(given)) or real(self, given))
+    take_away = around_commits(engine, lambda changes: seen.append(tags_of(changes)), lambda token, outcome: None)
+
+    with engine.connect() as connection:
+        connection.execute(insert(Team).returning(Team.id), [{"id": i, "name": str(i)} for i in range(40)])
+        connection.commit()
+
+    take_away()
+    engine.dispose()
+    assert looked == [40] * len(seen)
+    assert len(seen) == (1 if isolation_level == "SERIALIZABLE" else 4)
+    assert {f"teams#{i}" for i in range(40)} <= set().union(*seen)

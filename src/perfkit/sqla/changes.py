@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
+from weakref import ref
 
 from sqlalchemy import ColumnElement, Connection, Engine, Insert, MetaData, Table, and_, event, or_, select
 
@@ -47,6 +48,7 @@ class Changes:
         "early",
         "everything",
         "may_commit",
+        "noted",
         "rows",
         "through",
         "undecided",
@@ -61,6 +63,7 @@ class Changes:
         self.commits = False  # a COMMIT was executed as a statement
         self.may_commit = False  # the statement at hand ends the transaction before it, or may do so
         self.early = False  # noted before their transaction began
+        self.noted: ref[Any] | None = None  # the execution that was noted last
         self.through: dict[str, dict[MetaData, Outline]] = {}  # of each table: whose it was by which it was written
         # tables of an INSERT whose rows the database has yet to name
         self.undecided: set[str] = set()
@@ -74,6 +77,16 @@ class Changes:
 
     def tables(self) -> set[str]:
         return {*self.rows, *self.bulk, *self.undecided}
+
+    def note_once(self, writes: Writes, context: Any, dialect: str) -> None:
+        """Note what an execution is about to do.
+
+        An INSERT of many rows is sent in batches, each of which tells the parameters of all.
+        """
+        if self.noted is None or self.noted() is not context:
+            self.noted = ref(context)
+            given = getattr(context, "compiled_parameters", None) or ()
+            self.note(writes, given, dialect, context.execution_options.get("schema_translate_map"))
 
     def note(
         self, writes: Writes, parameters: Sequence[Mapping[str, Any]], dialect: str, schemas: Schemas | None = None
@@ -223,9 +236,7 @@ class Notes:
         if writes:
             if writes.isolates:
                 info[_ISOLATED] = True
-            given = getattr(context, "compiled_parameters", None) or ()
-            schemas = context.execution_options.get("schema_translate_map")
-            changes_in(info).note(writes, given, connection.dialect.name, schemas)
+            changes_in(info).note_once(writes, context, connection.dialect.name)
         changes = peek(info)
         if not changes:
             return
