@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, delete, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
-from sqlalchemy.orm import Session, scoped_session, sessionmaker
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, scoped_session, sessionmaker
 
 from perfkit import Cache, Policy
 from perfkit.cache import Reason, only
@@ -808,6 +808,35 @@ def test_an_argument_that_no_key_can_be_made_of_says_what_to_pass_instead(small)
             count(maker)
     with Session(small.engine) as session, pytest.raises(UnkeyableArgument, match="a @classmethod that is given the"):
         Store().count(session)
+
+
+def test_an_entity_is_no_argument_whatever_identity_it_gives(small):
+    """What it has loaded may be older than the result: its new name never came into a result that was kept."""
+
+    class Base(DeclarativeBase):
+        pass
+
+    class Owner(Base):
+        __tablename__ = "owners"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        name: Mapped[str]
+
+        def cache_identity(self) -> int:
+            return self.id
+
+        @small.cache.query()
+        def label(self, session: Session) -> str:
+            return self.name
+
+    @small.cache.query()
+    def label(session: Session, owner: Owner) -> str:
+        return owner.name
+
+    with Session(small.engine) as session:
+        with pytest.raises(UnkeyableArgument, match=r"it is an entity: .*Pass its primary key, and load it in the func"):
+            label(session, Owner(id=1, name="old"))
+        with pytest.raises(UnkeyableArgument, match="which may be a @classmethod that is given the session"):
+            Owner(id=1, name="old").label(session)
 
 
 @pytest.mark.parametrize("make", [lambda: iter(()), lambda: 1])

@@ -34,6 +34,7 @@ from sqlalchemy.orm import sessionmaker
 
 from perfkit.codec.shapes import is_pydantic
 from perfkit.errors import CacheDeclarationError, UnkeyableArgument
+from perfkit.sqla.entities import is_mapped
 from perfkit.sqla.rows import is_uuid
 from perfkit.sqla.sessions import CARRIED
 
@@ -184,6 +185,8 @@ def text_of(value: object) -> str:
     if isinstance(value, type):
         return _name(value)
     identity = getattr(value, "cache_identity", None)
+    if identity is not None and is_mapped(type(value)):
+        raise UnkeyableArgument("it is an entity: what it has loaded may be older than the result, and no tag says so")
     if identity is not None:
         return f"{_name(type(value))}({text_of(identity())})"
     if dataclasses.is_dataclass(value):
@@ -310,6 +313,10 @@ _carried: dict[type, bool] = {}  # isinstance with six classes costs 0.5 µs for
 def _advice(parameter: str, value: object) -> str:
     if isinstance(value, Engine | AsyncEngine | sessionmaker | async_sessionmaker):
         return "Pass a session or a connection that it has made."
+    if is_mapped(type(value)):
+        return "Pass its primary key, and load it in the function" + (
+            ", which may be a @classmethod that is given the session." if parameter == "self" else "."
+        )
     if parameter == "self":
         return (
             "Cache a function or a @classmethod that is given the session; or, if all instances with one id have one "
