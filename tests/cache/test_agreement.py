@@ -682,6 +682,46 @@ def test_what_a_session_of_the_whole_process_holds_is_returned_and_not_kept(at, 
     everywhere.remove()
 
 
+def test_what_get_many_finds_is_what_its_caller_depends_on(at, tmp_path):
+    """It told nobody that it had asked, so that the caller's result outlived every change of the rows."""
+
+    class Base(DeclarativeBase):
+        pass
+
+    class Part(Base):
+        __tablename__ = "parts"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        weight: Mapped[int]
+
+    place = at(Base.metadata, url=f"sqlite:///{tmp_path}/parts.db")
+    place.write(lambda s: s.add_all([Part(id=1, weight=1), Part(id=2, weight=2)]))
+
+    def weights(session: Session) -> list[int]:
+        found = place.cache.get_many(session, Part, [1, 2])
+        return [each.weight for each in found.values()]
+
+    place.call(weights)  # from here on they are hits: of the store first, then of the process
+    place.agrees(weights, lambda s: s.execute(update(Part).where(Part.id == 2).values(weight=3)))
+    place.call(weights)
+    place.agrees(weights, lambda s: s.execute(update(Part).where(Part.id == 1).values(weight=4)))
+
+
+def test_what_a_function_with_a_timeout_loads_is_what_its_caller_depends_on(at, tmp_path):
+    """It is loaded in another thread, whose statements the caller's load does not see."""
+    parts = parts_of()
+    place = at(parts.metadata, url=f"sqlite:///{tmp_path}/parts.db")
+    place.write(lambda s: s.execute(insert(parts).values(id=1, weight=1)))
+
+    @place.cache.query(hard_timeout=60)
+    def weight(session: Session) -> int:
+        return session.scalars(select(parts.c.weight)).one()
+
+    def twice(session: Session) -> int:
+        return 2 * weight(session) + 0 * len(session.execute(select(literal(1))).all())
+
+    place.agrees(twice, lambda s: s.execute(update(parts).values(weight=2)))
+
+
 def test_a_session_that_a_function_opens_holds_nothing_before(at, tmp_path):
     """Its second statement finds what its first has loaded, and that is kept."""
     place = at(Base.metadata, url=f"sqlite:///{tmp_path / 'lorries.sqlite3'}")

@@ -833,7 +833,7 @@ def test_an_entity_is_no_argument_whatever_identity_it_gives(small):
         return owner.name
 
     with Session(small.engine) as session:
-        with pytest.raises(UnkeyableArgument, match=r"it is an entity: .*Pass its primary key, and load it in the func"):
+        with pytest.raises(UnkeyableArgument, match=r"an entity: .*Pass its primary key, and load it in the func"):
             label(session, Owner(id=1, name="old"))
         with pytest.raises(UnkeyableArgument, match="which may be a @classmethod that is given the session"):
             Owner(id=1, name="old").label(session)

@@ -10,17 +10,11 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar, cast
 
-from perfkit.cache.answer import Answer, answer_with_policies
+from perfkit.cache.answer import answer_with_policies
 from perfkit.cache.call import Call, ask, took_by
 from perfkit.cache.declared import Declared
-from perfkit.cache.observe import observations
-from perfkit.cache.read import (
-    Filled,
-    Hit,
-    Older,
-)
+from perfkit.cache.observe import tell_outer
 from perfkit.cache.reasons import Reason
-from perfkit.cache.runtime import Runtime
 from perfkit.errors import CacheDeclarationError, Unreadable
 from perfkit.sqla.watching import watchers
 from perfkit.waiting import run_now
@@ -43,7 +37,7 @@ def decorated(function: F, make: Callable[[Callable[..., Any]], Declared]) -> tu
         answer = run_now(answer_to(asked)) if isinstance(asked, Call) else asked
         declared.count(answer, took_by(asked))
         if watchers():
-            _tell_outer(runtime, answer)
+            tell_outer(runtime, answer)
         if isinstance(answer, Reason):
             return function(*args, **kwargs)
         try:
@@ -56,7 +50,7 @@ def decorated(function: F, make: Callable[[Callable[..., Any]], Declared]) -> tu
         answer = await answer_to(asked) if isinstance(asked, Call) else asked
         declared.count(answer, took_by(asked))
         if watchers():
-            _tell_outer(runtime, answer)
+            tell_outer(runtime, answer)
         if isinstance(answer, Reason):
             return await function(*args, **kwargs)
         try:
@@ -70,17 +64,6 @@ def decorated(function: F, make: Callable[[Callable[..., Any]], Declared]) -> tu
     wrapper = wraps(function)(declared.quick.wrapper(slow, runtime.near, declared.policy.tenant))
     setattr(wrapper, _DECLARED, declared)
     return cast(F, wrapper), declared
-
-
-def _tell_outer(runtime: Runtime, answer: Answer) -> None:
-    """Let the loads that this call is part of know what it was answered from, if that was no load of its own."""
-    if isinstance(answer, Older):
-        for observation in observations():
-            observation.refuse(Reason.OLDER)
-    if isinstance(answer, Hit) or (isinstance(answer, Filled) and answer.shared):
-        bearing = answer.kept.bearing if answer.kept is not None and answer.kept.bearing.tags else None
-        for observation in observations():
-            observation.took(runtime, bearing)
 
 
 def declared_by(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Declared, tuple[Any, ...]]:

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Mapper, Session
 from perfkit.cache.call import Call, ask, took_by
 from perfkit.cache.cells import Version, version_of
 from perfkit.cache.declared import Declared
-from perfkit.cache.observe import Observation
+from perfkit.cache.observe import Observation, tell_outer
 from perfkit.cache.read import (
     Bearing,
     Filled,
@@ -130,6 +130,7 @@ class Lookup:
                 calls[key] = asked
                 continue
             self._declared.count(asked, took_by(asked))
+            tell_outer(self._declared.runtime, asked)
             if isinstance(asked, Reason) or not self._take(session, key, asked, found):
                 unasked.append(key)
         missing, failed = await self._look(session, calls, found) if calls else ({}, [])
@@ -163,6 +164,7 @@ class Lookup:
                 if isinstance(judged, Hit):
                     calls[key].proof.hold(judged.kept, judged.value)
                     self._declared.count(judged, calls[key].took())
+                    tell_outer(self._declared.runtime, judged)
                     if not self._take(session, key, judged, found):
                         failed[key] = Reason.UNREADABLE
                 elif judged.is_marked:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from perfkit.cache.callers import line_of_caller
 from perfkit.cache.cells import Version, is_dirty, version_of
-from perfkit.cache.read import Bearing
+from perfkit.cache.read import Bearing, Filled, Hit, Older
 from perfkit.cache.reasons import Reason
 from perfkit.cache.relations import Declared, Unknown
 from perfkit.cache.runtime import Runtime
@@ -193,6 +193,13 @@ class Observation:
                 self._captured[tag] = version
 
 
-def observations() -> list[Observation]:
-    """The loads that this context is part of."""
-    return [each for each in watchers() if isinstance(each, Observation)]
+def tell_outer(runtime: Runtime, answer: object) -> None:
+    """Let the loads that a call is part of know what it was answered from, if they have not seen it loaded."""
+    observations = [each for each in watchers() if isinstance(each, Observation)]
+    if isinstance(answer, Older):
+        for observation in observations:
+            observation.refuse(Reason.OLDER)
+    elif isinstance(answer, Hit) or (isinstance(answer, Filled) and (answer.shared or answer.is_apart)):
+        bearing = answer.kept.bearing if answer.kept is not None and answer.kept.bearing.tags else None
+        for observation in observations:
+            observation.took(runtime, bearing)

@@ -121,6 +121,8 @@ async def _in_time(call: Call, age_s: float | None) -> Loaded | Older:
             f"{call.declared.keys.name} took longer than its hard_timeout of {within_s:g} s. The load goes on, and its "
             f"result is kept if it comes."
         ) from None
+    if apart.is_own and isinstance(answer, Filled):
+        return answer._replace(is_apart=True)
     if apart.is_own or isinstance(answer, Reason):
         return answer
     if answer.kept is not None and answer.kept.payload:

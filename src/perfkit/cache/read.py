@@ -199,7 +199,7 @@ class Filled(NamedTuple):
     """The function ran, for this caller or (`shared`) for another one with the same capture.
 
     `unkept` says why its result was not kept, None that it was; `kept` is what was, or what was shared; `odd` what was
-    wrong with the entry that was found.
+    wrong with the entry that was found. `is_apart`: it ran for this caller, in a context of its own.
     """
 
     value: Any
@@ -207,6 +207,7 @@ class Filled(NamedTuple):
     shared: bool = False
     kept: Kept | None = None
     odd: Reason | None = None
+    is_apart: bool = False
 
 
 Load = Callable[[], Any]
