@@ -473,6 +473,46 @@ def test_two_tables_of_one_name_with_other_declared_columns_share_the_tag_of_the
     place.agrees(numbers, lambda s: s.execute(update(things).where(things.c.id == 5).values(n=2)), "glass")
 
 
+HEAVY = "CREATE VIEW heavy AS SELECT id, kind, weight FROM parts WHERE weight > 0"
+INSTEAD = (
+    "CREATE TRIGGER heavier INSTEAD OF UPDATE ON heavy"
+    " BEGIN UPDATE parts SET weight = new.weight WHERE id = old.id; END"
+)
+
+
+@pytest.mark.parametrize("server", ["sqlite", "pg_url", "mariadb_databases"])
+def test_a_write_to_a_view_is_one_to_what_is_behind_it(at, request, server):
+    """Only the view was marked, on which no result depends."""
+    url = "sqlite://" if server == "sqlite" else request.getfixturevalue(server)
+    parts = parts_of(String(20))
+    heavy = Table("heavy", MetaData(), Column("id", Integer, primary_key=True), Column("weight", Integer))
+    options = {} if server == "sqlite" else {"isolation_level": "READ COMMITTED"}
+    place = at(parts.metadata, url=url() if callable(url) else url, **options)
+    place.sql(HEAVY, *([INSTEAD] if server == "sqlite" else []))
+    place.write(lambda s: s.execute(insert(parts).values(id=1, kind="glass", weight=1)))
+
+    def weights(session: Session) -> list[int]:
+        return list(session.scalars(select(parts.c.weight).where(parts.c.id == 1)))
+
+    place.agrees(weights, lambda s: s.execute(update(heavy).where(heavy.c.id == 1).values(weight=2)))
+
+
+def test_a_write_to_a_view_of_which_is_said_what_it_reads_leaves_the_rest_alone(at):
+    """By `reads=` of `watch`."""
+    parts = parts_of()
+    heavy = Table("heavy", MetaData(), Column("id", Integer, primary_key=True), Column("weight", Integer))
+    place = at(parts.metadata)
+    place.sql(HEAVY, INSTEAD)
+    place.cache.unwatch(place.engine)
+    place.cache.watch(place.engine, parts.metadata, reads={"heavy": ["parts"]})
+
+    with place.cache.noting_changes() as noted:
+        place.write(lambda s: s.execute(update(heavy).where(heavy.c.id == 1).values(weight=2)))
+
+    assert {"parts", "parts#*", "parts?*"} <= set(noted)
+    assert "*" not in noted
+
+
 @pytest.mark.parametrize("is_in_public", [True, False])
 def test_a_schema_that_one_statement_alone_is_translated_to_is_where_its_rows_are(at, pg_url, is_in_public):
     """Before COMMIT, the table without the translation was asked in which of its rows the declared values were.

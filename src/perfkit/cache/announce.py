@@ -9,7 +9,7 @@ from perfkit.cache.callers import line_of_caller
 from perfkit.cache.tags import tags_of
 from perfkit.cache.write import Announced, Writer
 from perfkit.errors import CommitRefused
-from perfkit.sqla.catalog import Catalog
+from perfkit.sqla.catalog import Catalog, Relations
 from perfkit.sqla.changes import Changes
 from perfkit.sqla.commits import Outcome
 from perfkit.waiting import run_now
@@ -23,9 +23,9 @@ class Announcer:
         writer: Callable[[list[str]], Writer | None],
         count: Callable[[Announced, bool], None],
         bumps: Bumps,
-        beside: Callable[[Changes], Iterable[str]],
+        beside: Callable[[Changes, Relations], Iterable[str]],
     ) -> None:
-        """`beside`: what the tables that are watched add to a transaction's own tags."""
+        """`beside`: what the relations of the database add to a transaction's own tags."""
         self._beside = beside
         self._writer = writer
         self._count = count
@@ -39,7 +39,8 @@ class Announcer:
         """
         if changes.everything:
             catalog.forget()
-        tags = sorted(tags_of(changes, catalog.relations.kin).union(self._beside(changes)))  # one order for all writers
+        relations = catalog.relations
+        tags = sorted(tags_of(changes, relations.kin).union(self._beside(changes, relations)))  # all in one order
         writer = self._writer(tags)
         if writer is None:
             return None

@@ -177,7 +177,7 @@ class Cache:
         self._wires: Wires | None = None
         self._lookups: dict[tuple[type, bool], Lookup] = {}
         self._announcer = Announcer(
-            self._writer, self._count_commit, self._runtime.bumps, lambda changes: self._runtime.known.beside(changes)
+            self._writer, self._count_commit, self._runtime.bumps, lambda *its: self._runtime.known.beside(*its)
         )
 
     @property

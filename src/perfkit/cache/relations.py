@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy import Column, MetaData, Table, inspect
 from sqlalchemy.orm import Mapper
 
-from perfkit.cache.tags import nearest, tables_by_name
+from perfkit.cache.tags import EVERYTHING, nearest, tables_by_name
 from perfkit.errors import UnknownTag
-from perfkit.sqla.catalog import Relations
+from perfkit.sqla.catalog import SECURED, Relations
 from perfkit.sqla.changes import Changes
 from perfkit.sqla.private import mapped_classes, variants_of
 from perfkit.sqla.reads import Reads, Use
@@ -66,7 +66,22 @@ class Known:
             else:
                 yield from names
 
-    def beside(self, changes: Changes) -> Iterator[str]:
+    def beside(self, changes: Changes, relations: Relations) -> Iterator[str]:
+        """Tags for what is written behind the tables that a transaction names."""
+        for name in changes.tables():
+            if relations.hiding.get(name, SECURED) != SECURED:
+                yield from self._written_behind(name, relations)
+        yield from self._through_strangers(changes)
+
+    def _written_behind(self, name: str, relations: Relations) -> Iterator[str]:
+        """Tags for what an INSERT, UPDATE or DELETE of a view changes."""
+        try:
+            for table in self._tags_behind(name, "", relations, {}):
+                yield from (table, f"{table}#*", f"{table}?*")
+        except Unknown:
+            yield EVERYTHING
+
+    def _through_strangers(self, changes: Changes) -> Iterator[str]:
         """Tags for what was written through a Table of a metadata that is not watched.
 
         A reflected one does not know which columns have tags of their own, or what follows its rows.

@@ -45,6 +45,7 @@ _ASK_FUNCTIONS = {
     "mysql": "SELECT routine_name FROM information_schema.routines WHERE routine_type = 'FUNCTION'",
     "mariadb": "SELECT routine_name FROM information_schema.routines WHERE routine_type = 'FUNCTION'",
 }
+SECURED = "a table with row security"
 _WHY = {
     "virtual": "a virtual table",
     "v": "a view",
@@ -111,7 +112,7 @@ def relations_in(rows: Iterable[tuple[Any, ...]]) -> Relations:
     hiding: dict[str, str] = {}
     near: dict[str, set[str]] = {}
     for name, kind, is_secured, parent in rows:
-        why = _WHY.get(str(kind)) or ("a table with row security" if is_secured else None)
+        why = _WHY.get(str(kind)) or (SECURED if is_secured else None)
         if why is None:
             tables.add(name)
         else:
