@@ -643,6 +643,34 @@ def test_a_commit_among_several_statements_is_announced_with_all_of_them(at, pg_
     place.agrees(rows_of(parts), undone(statement))
 
 
+MANY = "INSERT INTO parts (weight) SELECT seq FROM seq_1_to_100000 RETURNING id, repeat('x', 200)"
+
+
+@pytest.mark.parametrize("server", ["sqlite", "mariadb_databases"])
+def test_a_statement_that_commits_when_its_rows_are_read_is_not_over_before(at, tmp_path, request, server):
+    """In AUTOCOMMIT, RETURNING: what was loaded until then was kept as if it were what the statement had written."""
+    url = f"sqlite:///{tmp_path}/parts.db" if server == "sqlite" else request.getfixturevalue(server)()
+    parts = parts_of(String(20))
+    place = at(parts.metadata, url=url, **({} if server == "sqlite" else {"isolation_level": "READ COMMITTED"}))
+    if server == "sqlite":
+        place.sql("PRAGMA journal_mode = WAL")
+    place.write(lambda s: s.execute(insert(parts).values(id=1, weight=1)))
+
+    @place.cache.query()
+    def total(session: Session) -> int:
+        return int(session.scalar(select(func.sum(parts.c.weight))) or 0)
+
+    with place.engine.connect() as connection:
+        connection = connection.execution_options(isolation_level="AUTOCOMMIT", stream_results=True)
+        changes = update(parts).values(weight=2).returning(parts.c.id) if server == "sqlite" else text(MANY)
+        result = connection.execute(changes)
+        assert place.call(total) == 1
+        result.all()
+
+    assert place.call(total) == place.call(lambda session: int(session.scalar(select(func.sum(parts.c.weight)))))
+    assert place.call(total) > 1
+
+
 def test_a_savepoint_by_hand_that_opens_a_transaction_in_sqlite_commits_nothing(at):
     """Its RELEASE was the commit, and nobody heard of it. Now there is a transaction around it."""
     parts = parts_of()

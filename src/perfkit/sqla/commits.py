@@ -6,7 +6,7 @@ any more when `before` is called, and whatever it raises refuses the commit.
 
     COMMIT                    do_commit
     COMMIT PREPARED           do_commit_twophase: prepared data are invisible until then
-    AUTOCOMMIT, text("COMMIT") around the statement itself
+    AUTOCOMMIT, text("COMMIT") around the statement itself; if it commits with its last row, its outcome is never known
     DDL and BEGIN in MariaDB  around the statement, which commits what was written before it, and at the COMMIT, too
     a SAVEPOINT's release     nothing: it commits nothing (Session.after_commit fires there, so it is not used)
 
@@ -156,7 +156,7 @@ class Door:
     ) -> None:
         tokens = connection.info.pop(_TOKENS, None)
         if tokens:
-            self._after(tokens, Outcome.COMMITTED)
+            self._after(tokens, Outcome.UNKNOWN if _commits_later(connection, cursor, context) else Outcome.COMMITTED)
 
     def _after_error(self, context: Any) -> None:
         connection = context.connection
@@ -165,6 +165,14 @@ class Door:
         tokens = connection.info.pop(_TOKENS, None)
         if tokens:
             self._after(tokens, outcome_of(context.original_exception))
+
+
+def _commits_later(connection: Connection, cursor: Any, context: Any) -> bool:
+    """Whether a statement that commits by itself has rows to come: it commits when the last of them is read."""
+    if cursor.description is None:
+        return False
+    by_rows = connection.dialect.name == "sqlite" and not connection.dialect.is_async
+    return by_rows or bool(context.execution_options.get("stream_results"))
 
 
 _doors: WeakKeyDictionary[Dialect, Door] = WeakKeyDictionary()
