@@ -473,6 +473,52 @@ def test_two_tables_of_one_name_with_other_declared_columns_share_the_tag_of_the
     place.agrees(numbers, lambda s: s.execute(update(things).where(things.c.id == 5).values(n=2)), "glass")
 
 
+@pytest.mark.parametrize("way", ["metadata", "catalog"])
+def test_a_temporary_table_is_another_one_in_each_session(at, pg_url, way):
+    """One session got what another had put into its own."""
+    parts = parts_of()
+    picks = Table(
+        "picks", parts.metadata if way == "metadata" else MetaData(), Column("id", Integer), prefixes=["TEMPORARY"]
+    )
+    place = at(parts.metadata, url=pg_url)
+    place.write(lambda s: s.execute(insert(parts), [{"id": 1, "weight": 1}, {"id": 2, "weight": 2}]))
+
+    @place.cache.query()
+    def picked(session: Session) -> list[int]:
+        return list(session.scalars(select(parts.c.weight).join(picks, picks.c.id == parts.c.id)))
+
+    @place.cache.query()
+    def weights(session: Session) -> list[int]:
+        return list(session.scalars(select(parts.c.weight).order_by(parts.c.id)))
+
+    with place.engine.connect() as one, place.engine.connect() as other, suppress_not_kept():
+        for number, connection in enumerate((one, other), 1):
+            connection.execute(text("CREATE TEMPORARY TABLE IF NOT EXISTS picks (id INTEGER)"))
+            connection.execute(insert(picks).values(id=number))
+            connection.commit()
+        place.call(weights)  # on a third connection, before which the catalog is asked
+        with place.cache.noting_changes() as noted:
+            one.execute(insert(picks).values(id=9))
+            one.commit()
+        assert [picked(Session(each)) for each in (one, other, one)] == [[1], [2], [1]]
+
+    assert "*" not in noted
+
+
+def test_a_temporary_table_in_front_of_another_hides_it_from_nobody_else(at, pg_url):
+    """The catalog, which is one for all sessions, shows both."""
+    parts = parts_of()
+    place = at(parts.metadata, url=pg_url)
+
+    def weights(session: Session) -> list[int]:
+        return list(session.scalars(select(parts.c.weight)))
+
+    with place.engine.connect() as connection:
+        connection.execute(text("CREATE TEMPORARY TABLE parts (id INTEGER, kind TEXT, weight INTEGER)"))
+        connection.commit()
+        place.agrees(weights, lambda s: s.execute(insert(parts).values(id=1, weight=1)))
+
+
 HEAVY = "CREATE VIEW heavy AS SELECT id, kind, weight FROM parts WHERE weight > 0"
 INSTEAD = (
     "CREATE TRIGGER heavier INSTEAD OF UPDATE ON heavy"

@@ -233,6 +233,12 @@ def test_variants_of_a_type_are_known_by_their_dialect():
     assert not private.variants_of(String())
 
 
+@pytest.mark.parametrize(("prefixes", "is_temporary"), [(["TEMPORARY"], True), (["LOCAL TEMP"], True), ([], False)])
+def test_a_temporary_table_is_known_by_its_prefix(prefixes, is_temporary):
+    """There is no public name for them."""
+    assert private.is_temporary(Table("picks", MetaData(), prefixes=prefixes)) is is_temporary
+
+
 @pytest.mark.parametrize(
     ("read", "hands_out"),
     [

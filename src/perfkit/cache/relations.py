@@ -10,9 +10,9 @@ from sqlalchemy.orm import Mapper
 
 from perfkit.cache.tags import EVERYTHING, nearest, tables_by_name
 from perfkit.errors import UnknownTag
-from perfkit.sqla.catalog import SECURED, Relations
+from perfkit.sqla.catalog import SECURED, TEMPORARY, Relations
 from perfkit.sqla.changes import Changes
-from perfkit.sqla.private import mapped_classes, variants_of
+from perfkit.sqla.private import is_temporary, mapped_classes, variants_of
 from perfkit.sqla.reads import Reads, Use
 from perfkit.sqla.rows import row_name, value_name
 from perfkit.sqla.statements import cascaded_from, condition_columns, look_anew, outline_of
@@ -31,6 +31,8 @@ class Known:
     def __init__(self, metadata: Sequence[MetaData] = (), declared: Declared | None = None) -> None:
         self.tables = tables_by_name(metadata)
         self._metadata = frozenset(metadata)
+        tables = [(name, table) for name, table in self.tables.items() if table is not None]
+        self._temporary = {name: TEMPORARY for name, table in tables if is_temporary(table)}
         self._folded: dict[str, list[str]] = {}
         for name in self.tables:
             self._folded.setdefault(name.casefold(), []).append(name)
@@ -56,7 +58,7 @@ class Known:
                 continue
             names = self._names_of(use.table, relations)
             for name in names:
-                hiding = relations.hiding.get(name)
+                hiding = relations.hiding.get(name) or self._temporary.get(name)
                 if hiding is not None:
                     raise Unknown(f'{name} is {hiding}; say what it reads: reads={{{name!r}: ["…"]}}')
                 if name not in self.tables and name not in relations.tables:
@@ -69,7 +71,7 @@ class Known:
     def beside(self, changes: Changes, relations: Relations) -> Iterator[str]:
         """Tags for what is written behind the tables that a transaction names."""
         for name in changes.tables():
-            if relations.hiding.get(name, SECURED) != SECURED:
+            if relations.hiding.get(name, SECURED) not in (SECURED, TEMPORARY):
                 yield from self._written_behind(name, relations)
         yield from self._through_strangers(changes)
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Engine, event
 
 _POSTGRESQL = """
-    SELECT c.relname, c.relkind::text, c.relrowsecurity, p.relname
+    SELECT c.relname, CASE c.relpersistence WHEN 't' THEN 't' ELSE c.relkind::text END, c.relrowsecurity, p.relname
     FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN pg_catalog.pg_inherits i ON i.inhrelid = c.oid
@@ -46,6 +46,7 @@ _ASK_FUNCTIONS = {
     "mariadb": "SELECT routine_name FROM information_schema.routines WHERE routine_type = 'FUNCTION'",
 }
 SECURED = "a table with row security"
+TEMPORARY = "a temporary table, which each session has to itself"
 _WHY = {
     "virtual": "a virtual table",
     "v": "a view",
@@ -53,6 +54,8 @@ _WHY = {
     "VIEW": "a view",
     "m": "a materialized view",
     "f": "a foreign table",
+    "t": TEMPORARY,
+    "TEMPORARY": TEMPORARY,
     "SYSTEM VIEW": "a system view",
 }
 
@@ -120,6 +123,9 @@ def relations_in(rows: Iterable[tuple[Any, ...]]) -> Relations:
         if parent is not None:
             near.setdefault(name, set()).add(parent)
             near.setdefault(parent, set()).add(name)
+    for name in tables & hiding.keys():
+        if hiding[name] == TEMPORARY:
+            del hiding[name]  # made by one session in front of the table that all others see
     return Relations(frozenset(tables), hiding, {name: frozenset(_family(name, near) - {name}) for name in near})
 
 

@@ -142,6 +142,9 @@ from perfkit.sqla.private.greenlets import (
 from perfkit.sqla.private.lacking import unseen as unseen
 from perfkit.sqla.private.lacking import why_not_batched as why_not_batched
 from perfkit.sqla.private.mapped import (
+    is_temporary as is_temporary,
+)
+from perfkit.sqla.private.mapped import (
     mapped_classes as mapped_classes,
 )
 from perfkit.sqla.private.mapped import (

@@ -4,6 +4,7 @@ mapped_classes      orm.mapper._all_registries,
 registry._managers                else: none are found; declare `cache_tags` in Table.info
 variants_of         TypeEngine._variant_mapping       else: none are found; a column with `with_variant` is taken
 for what it is elsewhere
+is_temporary        Table._prefixes                   else: False; each session's own is taken for one of all
 mapper_annotated    ClauseElement._annotations        else: None; such a column is taken for its table's
 """
 
@@ -13,6 +14,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from sqlalchemy import Table
 from sqlalchemy.orm import Mapper
 from sqlalchemy.types import TypeEngine
 
@@ -31,6 +33,12 @@ def variants_of(kind: TypeEngine[Any]) -> Mapping[str, TypeEngine[Any]]:
     """What `with_variant` has put in the place of the type, by the names of dialects."""
     found: Mapping[str, TypeEngine[Any]] = getattr(kind, "_variant_mapping", {})
     return found
+
+
+def is_temporary(table: Table) -> bool:
+    """Whether each session makes the table for itself: `Table(…, prefixes=["TEMPORARY"])`."""
+    words = {word for prefix in getattr(table, "_prefixes", ()) for word in str(prefix).upper().split()}
+    return not words.isdisjoint(("TEMP", "TEMPORARY"))
 
 
 def mapper_annotated(column: Any) -> Mapper[Any] | None:
