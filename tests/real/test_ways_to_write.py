@@ -775,10 +775,21 @@ def test_what_others_have_not_committed_is_never_kept(service):
 
 
 @on("psycopg")
-def test_a_snapshot_that_was_asked_for_in_sql_is_a_snapshot(service):
+@pytest.mark.parametrize(
+    "asks",
+    [
+        ["SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"],
+        ["SET transaction_isolation = 'repeatable read'"],
+        ["SELECT set_config('default_transaction_isolation', 'repeatable read', false)", "COMMIT", "BEGIN"],
+        ["SET default_transaction_isolation TO 'repeatable read'", "COMMIT", "BEGIN"],
+    ],
+)
+def test_a_snapshot_that_was_asked_for_in_sql_is_a_snapshot(service, asks):
     """SQLAlchemy does not know of it."""
     with Session(service.engine) as reader:
-        reader.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+        reader.connection().detach()  # the setting goes with the connection
+        for each in asks:
+            reader.execute(text(each))
         assert reader.scalar(text("SELECT count(*) FROM bins")) == 3
         with Session(service.engine) as writer:
             bin_1(writer).name = "newer"

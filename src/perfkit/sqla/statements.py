@@ -386,9 +386,10 @@ _BEGINNING = re.compile(
 )
 _ISOLATING = re.compile(
     r"\s*(?:SET|BEGIN|START)\b.*(?:\bISOLATION\s+LEVEL\b|\bTRANSACTION\s+SNAPSHOT\b|\bCONSISTENT\s+SNAPSHOT\b"
-    r"|\bt(?:ransaction|x)_isolation\b)",
+    r"|\b(?:default_)?t(?:ransaction|x)_isolation\b)",
     re.IGNORECASE | re.DOTALL,
 )
+_CONFIGURING = re.compile(r"\bset_config\s*\(\s*'(?:default_)?transaction_isolation'", re.IGNORECASE)
 _ENDING = re.compile(r"\b(?:COMMIT|END|ROLLBACK|ABORT)\b", re.IGNORECASE)
 _COMMITTING = re.compile(r"\s*(?:COMMIT|END)\b", re.IGNORECASE)
 
@@ -407,7 +408,7 @@ def _writes_of_text(sql: str) -> Writes:
     if _COMMITTING.match(views[0]):
         return COMMIT_OF_ANOTHER if _PREPARED.search(views[0]) else COMMIT
     begins = any(_BEGINNING.match(view) for view in views)
-    isolates = any(_ISOLATING.match(view) for view in views)
+    isolates = any(_ISOLATING.match(view) for view in views) or _CONFIGURING.search(sql) is not None
     if begins or isolates:
         return Writes(everything=not all(map(_only_reads, views)), begins=begins, isolates=isolates)
     return NOTHING if all(_only_reads(view) for view in views) else EVERYTHING
