@@ -934,6 +934,9 @@ def test_a_virtual_table_reads_more_than_itself(at):
     [
         (text("day >= 'today'"), False),
         (text("day >= date ' Yesterday '"), False),
+        (text("day >= timestamp 'today 08:00'"), False),
+        (text("day >= CAST(:day AS timestamp)").bindparams(day="8:30 pm tomorrow"), False),
+        (text("kind = 'today we sort'"), True),
         (column("day", Date) >= literal("tomorrow", Date), False),
         (column("day", Date) >= cast("now", Date), False),
         (column("day", Date) >= cast(literal("today", String), Date), False),
@@ -951,3 +954,16 @@ def test_a_text_that_postgresql_reads_as_the_time_of_the_call_is_not_kept(at, pg
         return session.scalar(select(func.count()).select_from(days).where(condition))
 
     assert is_kept(place, count) is kept
+
+
+@pytest.mark.parametrize(("given", "kept"), [("now", False), ("2020-01-01", True)])
+def test_a_parameter_of_sql_for_the_driver_may_be_the_time_of_the_call(at, given, kept):
+    """It has no bind of SQLAlchemy's, and was not looked at."""
+    parts = parts_of()
+    place = at(parts.metadata)
+
+    def found(session: Session) -> list[Any]:
+        rows = session.connection().exec_driver_sql("SELECT count(*), date(?) FROM parts", (given,))
+        return [tuple(row) for row in rows]
+
+    assert is_kept(place, found) is kept

@@ -126,7 +126,7 @@ class Observation:
             return []
         if reads_uncommitted(connection):
             self.refuse(Reason.DIRTY_READS)
-        given = getattr(context, "compiled_parameters", None) or [{}]
+        given = _given(context)
         reads = self.concerned(reads_of(context.compiled, sql, connection.dialect.name), given[0])
         if reads.unreadable:
             self.refuse(Reason.UNKNOWN_READS, reads.unreadable)
@@ -191,6 +191,14 @@ class Observation:
                 self.refuse(Reason.MARKED if is_dirty(cell) else Reason.STORE_DOWN)
             else:
                 self._captured[tag] = version
+
+
+def _given(context: Any) -> Sequence[Mapping[str, Any]]:
+    """The parameters of an execution, of which SQL for the driver may have no names."""
+    if context.compiled is not None:
+        return getattr(context, "compiled_parameters", None) or [{}]
+    several: Sequence[Any] = context.parameters or [{}]
+    return [each if isinstance(each, Mapping) else {str(i): one for i, one in enumerate(each)} for each in several]
 
 
 def tell_outer(runtime: Runtime, answer: object) -> None:

@@ -28,8 +28,11 @@ from perfkit.sqla.naming import Named, named_in
 from perfkit.sqla.rows import likeness, sends_as_it_is
 from perfkit.sqla.statements import conjunction, listed
 
-_TIMES = frozenset({"now", "today", "tomorrow", "yesterday"})  # PostgreSQL; SQLite has the first
-_LITERAL_TIME = re.compile(r"'\s*(now|today|tomorrow|yesterday)\s*'", re.IGNORECASE)
+# PostgreSQL, also beside a time of day; SQLite has the first
+_OF_DAY = r"(?:[\s\d:.+-]|allballs|am|pm|utc|z)*"
+_WORD = rf"{_OF_DAY}\b(?:now|today|tomorrow|yesterday)\b{_OF_DAY}"
+_TIME = re.compile(_WORD, re.IGNORECASE)
+_LITERAL_TIME = re.compile(f"'({_WORD})'", re.IGNORECASE)
 _OF_TIME = re.compile(r"(?:\bAS |::|^|[ (,])(?:DATE|TIME|TIMESTAMP|TIMESTAMPTZ|TIMETZ)\b", re.IGNORECASE)
 _TIME_TYPES = (Date, DateTime, Time)
 
@@ -76,7 +79,7 @@ class Reads:
     def is_of_now(self, parameters: Sequence[Mapping[str, Any]]) -> bool:
         """Whether these parameters ask for the time of the call."""
         return self.needs_time and any(
-            isinstance(value, str) and value.strip().lower() in _TIMES
+            isinstance(value, str) and _TIME.fullmatch(value) is not None
             for given in parameters
             for value in given.values()
         )
