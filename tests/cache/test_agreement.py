@@ -918,6 +918,32 @@ def test_a_subquery_in_the_brackets_of_an_array_is_read(at, pg_url, way):
     place.agrees(found, lambda s: s.execute(update(parts).values(weight=2)))
 
 
+def test_a_table_after_in_is_read(at):
+    """SQLite knows `id IN picks`, without a SELECT."""
+    parts = parts_of()
+    picks = Table("picks", parts.metadata, Column("id", Integer, primary_key=True))
+    place = at(parts.metadata)
+    place.write(lambda s: s.execute(insert(parts).values(id=1, weight=1)))
+
+    def weights(session: Session) -> list[int]:
+        return list(session.scalars(text("SELECT weight FROM parts WHERE id IN picks")))
+
+    place.agrees(weights, lambda s: s.execute(insert(picks).values(id=1)))
+
+
+def test_a_comment_that_mariadb_executes_reads_and_writes(at, mariadb_databases):
+    """What stood in it was nothing."""
+    parts = parts_of(String(20))
+    place = at(parts.metadata, url=mariadb_databases(), isolation_level="READ COMMITTED")
+    place.write(lambda s: s.execute(insert(parts).values(id=1, weight=1)))
+
+    def weight(session: Session) -> int | None:
+        return session.scalar(text("SELECT 0 /*!50000 + (SELECT sum(weight) FROM parts) */"))
+
+    place.agrees(weight, lambda s: s.execute(text("/*!50000 UPDATE parts SET weight = 2 */")))
+    place.agrees(weight, lambda s: s.execute(update(parts).values(weight=3)))
+
+
 def test_a_virtual_table_reads_more_than_itself(at):
     """An index of full texts has the texts themselves from another table."""
     parts = parts_of()

@@ -49,6 +49,8 @@ def read(statement, dialect=POSTGRESQL):
         ),
         ("SELECT ARRAY[(SELECT max(a) FROM x), 1], y.b[(SELECT min(a) FROM z)] FROM y", {"x": 1, "y": 1, "z": 1}),
         ("WITH x AS (SELECT a FROM s.x) SELECT a FROM x", {"x": 1}),
+        ("SELECT a IN y FROM x WHERE a NOT IN s.z AND a IN (1, 2)", {"x": 1, "y": 1, "z": 1}),
+        ("SELECT position(a IN b), match(a) AGAINST ('c' IN BOOLEAN MODE) FROM x", {"x": 1}),
     ],
 )
 def test_every_relation_is_named_as_often_as_it_is_used(sql, relations):

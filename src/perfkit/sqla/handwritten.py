@@ -19,6 +19,15 @@ _BINDS = {
 }
 
 
+# MariaDB and MySQL execute what stands in such comments
+_EXECUTED = re.compile(r"/\*M?!\d*(.*?)\*/", re.DOTALL)
+
+
+def without_disguise(sql: str) -> str:
+    """`sql` with what stands in comments that a server executes as if it stood there by itself."""
+    return _EXECUTED.sub(r" \1 ", sql) if "/*" in sql else sql
+
+
 @lru_cache(maxsize=512)
 def named_by_hand(sql: str, dialect: str) -> Named | str:
     """What `sql` names; or a sentence that says why nobody knows."""
@@ -32,7 +41,8 @@ def named_by_hand(sql: str, dialect: str) -> Named | str:
     if language is None:
         return f"it is SQL text of {dialect}, for which there is no parser here"
     try:
-        trees: list[Any] = sqlglot.parse(_BINDS[dialect].sub(lambda found: found[1] or "NULL", sql), read=language)
+        plain = without_disguise(sql) if language == "mysql" else sql
+        trees: list[Any] = sqlglot.parse(_BINDS[dialect].sub(lambda found: found[1] or "NULL", plain), read=language)
     except (SqlglotError, RecursionError) as error:
         return f"its SQL text cannot be parsed: {str(error).splitlines()[0]}"
     if len(trees) != 1 or not isinstance(trees[0], exp.Query):

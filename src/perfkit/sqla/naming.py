@@ -48,6 +48,7 @@ _ENDS_FROM = _words(
     """
 )
 _BETWEEN = frozenset({"LATERAL", "ONLY"})
+_MODES = frozenset({"BOOLEAN", "NATURAL", "SHARE"})  # IN BOOLEAN MODE, and the like
 _LOCKING = frozenset({"UPDATE", "SHARE", "NO", "KEY"})
 
 
@@ -114,6 +115,8 @@ def _named(tokens: list[tuple[str, str]]) -> Named:
         elif kind == "word" and upper in ("FROM", "JOIN") and not scope.has_own_from:
             if upper == "JOIN" or _before(tokens, at) != "DISTINCT" or _before(tokens, at - 1) not in ("IS", "NOT"):
                 scope.in_from = scope.is_next_relation = True
+        elif upper == "IN" and kind == "word" and not scope.has_own_from and _is_name(tokens, at + 1):
+            scope.is_next_relation = _after(tokens, at) not in _MODES  # SQLite reads all of `x IN bins`
         elif kind == "word" and upper in _ENDS_FROM:
             named.locks = named.locks or (upper == "FOR" and _after(tokens, at) in _LOCKING)
             scope.is_next_relation = False
@@ -190,6 +193,10 @@ def _closing(tokens: list[tuple[str, str]], at: int) -> int:
         if depth == 0:
             return place
     return len(tokens)
+
+
+def _is_name(tokens: list[tuple[str, str]], at: int) -> bool:
+    return at < len(tokens) and tokens[at][0] in ("word", "name")
 
 
 def _text(tokens: list[tuple[str, str]], at: int) -> str:

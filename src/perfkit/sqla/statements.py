@@ -19,6 +19,7 @@ from sqlalchemy.sql.compiler import Compiled, SQLCompiler
 from sqlalchemy.sql.elements import BinaryExpression, BindParameter, BooleanClauseList, ColumnElement
 from sqlalchemy.sql.visitors import iterate
 
+from perfkit.sqla.handwritten import without_disguise
 from perfkit.sqla.rows import sends_as_it_is, value_name
 
 Key = tuple[object, ...]
@@ -148,7 +149,7 @@ def _look(compiled: Compiled) -> Writes:
     for element in iterate(statement):
         if isinstance(element, TextClause):
             is_by_hand = True
-            if any(_MODIFYING.search(view) for view in _views(element.text)):
+            if any(_MODIFYING.search(view) for view in _views(without_disguise(element.text))):
                 return EVERYTHING
         elif isinstance(element, Insert | Update | Delete):
             outermost = element is statement
@@ -400,6 +401,7 @@ def _writes_of_text(sql: str) -> Writes:
 
     A SELECT of a function that writes cannot be told from one of a function that does not: `Cache.touch`.
     """
+    sql = without_disguise(sql)
     views = [view.strip().rstrip(";") for view in _views(sql)]
     if not views[0]:
         return NOTHING
