@@ -36,6 +36,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.horizontal_shard import ShardedSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, scoped_session, sessionmaker
 from sqlalchemy.pool import StaticPool
 
@@ -794,6 +795,125 @@ def test_what_a_session_of_the_whole_process_holds_is_returned_and_not_kept(at, 
     assert [plate_of(1), plate_of(1)] == ["new", "new"]
     assert place.cache.stats().unkept == {Reason.IDENTITY_MAP: 1}
     everywhere.remove()
+
+
+class Shelf(DeclarativeBase):
+    pass
+
+
+class Book(Shelf):
+    __tablename__ = "books"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    pages: Mapped[int]
+
+
+class Note(Shelf):
+    __tablename__ = "notes"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+@pytest.fixture
+def shelves(tmp_path) -> Iterator[tuple[Cache, dict[str, Any]]]:
+    """Three databases, in which the book has 0, 1 and 2 pages, and a cache that watches all of them."""
+    engines = {name: create_engine(f"sqlite:///{tmp_path}/{name}.db") for name in ("main", "north", "south")}
+    cache = Cache("shelves")
+    cache.connect("memory://")
+    for pages, engine in enumerate(engines.values()):
+        Shelf.metadata.create_all(engine)
+        cache.watch(engine, Shelf.metadata)
+        with Session(engine) as session:
+            session.add(Book(id=1, pages=pages))
+            session.commit()
+    yield cache, engines
+    cache.close()
+    for engine in engines.values():
+        engine.dispose()
+
+
+@pytest.mark.parametrize("tags", [(), (Note,), only(Book)])
+def test_where_a_session_that_chooses_its_engine_reads_is_a_part_of_the_key(shelves, tags):
+    """One tenant got the rows of another, because both sessions chose the same engine for nothing in particular."""
+    cache, engines = shelves
+
+    class Routed(Session):
+        def __init__(self, tenant: str) -> None:
+            super().__init__()
+            self.tenant = tenant
+
+        def get_bind(self, mapper: Any = None, **others: Any) -> Any:
+            return engines["main"] if mapper is None else engines[self.tenant]
+
+    @cache.query(tags=tags)
+    def pages(session: Session) -> list[int]:
+        return list(session.scalars(select(Book.pages)))
+
+    found = []
+    for tenant in ("north", "south") * 2:
+        with Routed(tenant) as session:
+            found.append(pages(session))
+
+    assert found == [[1], [2], [1], [2]]
+    assert cache.stats_of(pages).hits == 2
+
+
+def test_what_a_session_reads_where_it_does_not_say_is_not_kept(shelves):
+    """Its `get_bind` looks at the statement, say."""
+    cache, engines = shelves
+
+    class Routed(Session):
+        tenant = "main"
+
+        def get_bind(self, mapper: Any = None, *, clause: Any = None, **others: Any) -> Any:
+            return engines[self.tenant if getattr(clause, "is_select", False) else "main"]
+
+    @cache.query()
+    def pages(session: Session) -> list[int]:
+        return list(session.scalars(select(Book.pages)))
+
+    found = []
+    with suppress_not_kept():
+        for tenant in ("north", "south") * 2:
+            with Routed() as session:
+                session.tenant = tenant
+                found.append(pages(session))
+
+    assert found == [[1], [2], [1], [2]]
+    assert cache.stats_of(pages).unkept == {Reason.NOT_WATCHED: 4}
+
+
+def test_a_session_of_shards_is_answered_by_its_databases(shelves):
+    """It raised an AssertionError into the call: such a session has no engine for nothing in particular."""
+    cache, engines = shelves
+    session = ShardedSession(
+        shards=engines,
+        shard_chooser=lambda mapper, instance, clause=None: instance.shard,
+        identity_chooser=lambda *its, **others: list(engines),
+        execute_chooser=lambda context: list(engines),
+    )
+
+    @cache.query()
+    def pages(session: Session) -> list[int]:
+        return sorted(session.scalars(select(Book.pages)))
+
+    with session:
+        assert [pages(session), pages(session)] == [[0, 1, 2], [0, 1, 2]]
+    assert cache.stats_of(pages).bypasses == {Reason.NOT_WATCHED: 2}
+
+
+def test_tags_that_add_leave_all_engines_of_a_session_in_the_key(shelves):
+    """Only those of the tags were, and what the statements read besides came from the other session's engine."""
+    cache, engines = shelves
+
+    @cache.query(tags=Note)
+    def pages(session: Session) -> list[int]:
+        return list(session.scalars(select(Book.pages)))
+
+    found = []
+    for place in ("north", "south"):
+        with Session(binds={Note: engines["main"], Book: engines[place]}) as session:
+            found.append(pages(session))
+
+    assert found == [[1], [2]]
 
 
 def test_what_get_many_finds_is_what_its_caller_depends_on(at, tmp_path):

@@ -35,8 +35,8 @@ from perfkit.cache.tags import family_of
 from perfkit.errors import StoreDown
 from perfkit.sqla.changes import Changes, SeeingChanges
 from perfkit.sqla.private import noticing_held
-from perfkit.sqla.sessions import Carrier, Strangers, holds_entities_of, reads_uncommitted
-from perfkit.sqla.watching import Watching
+from perfkit.sqla.sessions import Astray, Carrier, Strangers, holds_entities_of, reads_uncommitted
+from perfkit.sqla.watching import Watcher, Watching
 from perfkit.waiting import blocks_a_loop
 
 Manner = Literal["read", "verify", "shadow"]
@@ -163,7 +163,9 @@ class Call:
     def _watched(self) -> Iterator[None]:
         strangers = Strangers(self._carriers, self._held_by_a_stranger)
         observation = self._observation
-        watchers = (strangers,) if observation is None else (strangers, observation)
+        watchers: tuple[Watcher, ...] = (strangers,) if observation is None else (strangers, observation)
+        if astray := Astray(self._carriers, self.declared.tables, self._strayed):
+            watchers = (*watchers, astray)
         with SeeingChanges() as self._seen, Watching(*watchers), ExitStack() as stack:
             if observation is not None:
                 stack.enter_context(ATTENTION)
@@ -183,6 +185,13 @@ class Call:
             self._observation.held()
         elif holds_entities_of(session, self.declared.families):
             self._unfit = Reason.IDENTITY_MAP
+
+    def _strayed(self) -> None:
+        if self._observation is not None and self.declared.learns:
+            why = "its session read in another database than its get_bind() says of any mapped class"
+            self._observation.refuse(Reason.NOT_WATCHED, why)
+        else:
+            self._unfit = Reason.NOT_WATCHED
 
     def is_due(self, kept: Kept) -> bool:
         """Whether this caller shall load again what others still have hits of."""

@@ -11,6 +11,7 @@ from math import inf
 from types import SimpleNamespace
 from typing import Any, Literal, get_type_hints
 
+from sqlalchemy import Table
 from sqlalchemy.orm import Session
 
 from perfkit.cache.callers import warn_caller
@@ -190,8 +191,14 @@ class Declared:
         watched = self.runtime.watched
         if not watched:
             return Reason.NOT_WATCHED
-        tables = self.dependencies.tables if self.finder is None else [*self.dependencies.tables, *self.finder.tables]
-        return database_of(carriers, tables, watched)
+        return database_of(carriers, self.tables, watched)
+
+    @property
+    def tables(self) -> Sequence[Table]:
+        """What it reads, as far as that decides which engine a session takes; empty where it may be any table."""
+        if self.learns:
+            return ()
+        return self.dependencies.tables if self.finder is None else [*self.dependencies.tables, *self.finder.tables]
 
     def tenant(self) -> object:
         """Whose call this is; asked once a call, so that all of it is of one tenant."""

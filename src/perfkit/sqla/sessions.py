@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 from weakref import ref
 
-from sqlalchemy import Connection, Dialect, Engine, Table, event
+from sqlalchemy import Connection, Dialect, Engine, Table, event, inspect
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_scoped_session
-from sqlalchemy.orm import Session, scoped_session
+from sqlalchemy.orm import Mapper, Session, scoped_session
 
 from perfkit.sqla.changes import Changes, changes_in, is_isolated_by_hand, peek
-from perfkit.sqla.private import engine_isolation, root_engine
+from perfkit.sqla.private import engine_isolation, mapped_classes, root_engine
 
 Carrier = Session | Connection
 """What runs SQL for a function: all that `carrier_in` can find."""
@@ -69,17 +70,57 @@ def places_of(carrier: Carrier, tables: Sequence[Table]) -> list[Place] | None:
 
 
 def _binds_of(session: Session, tables: Sequence[Table]) -> list[Engine | Connection] | None:
-    plain = type(session).get_bind is Session.get_bind and not session.binds
-    if plain:
+    if _chooses(session):
+        return _chosen(session, tables)
+    if not session.binds:
         return None if session.bind is None else [session.bind]
     try:
-        if not tables:
-            binds: list[Engine | Connection | None] = [*session.binds.values(), session.bind]
-            every = list(dict.fromkeys(bind for bind in binds if bind is not None))
-            return every if every and type(session).get_bind is Session.get_bind else [session.get_bind()]
-        return [session.get_bind(clause=table) for table in tables]
+        if tables:
+            return [session.get_bind(clause=table) for table in tables]
+        binds: list[Engine | Connection | None] = [*session.binds.values(), session.bind]
+        return list(dict.fromkeys(bind for bind in binds if bind is not None)) or [session.get_bind()]
     except SQLAlchemyError:
         return None
+
+
+def _chooses(carrier: Carrier) -> bool:
+    """Whether it is a session with a `get_bind` of its own."""
+    return isinstance(carrier, Session) and type(carrier).get_bind is not Session.get_bind
+
+
+def _chosen(session: Session, tables: Collection[Table]) -> list[Engine | Connection] | None:
+    """What its own `get_bind` says of `tables`, of all that are mapped if there are none, and of nothing in particular.
+
+    It is called as SQLAlchemy calls it. Where it fails, a statement would, too.
+    """
+    mappers: list[Mapper[Any]] = [inspect(cls) for cls in mapped_classes()]
+    asked: list[dict[str, Any]] = [{}, *({"clause": table} for table in tables)]
+    asked += [
+        {"mapper": each, "clause": each.local_table}
+        for each in mappers
+        if not tables or not set(each.tables).isdisjoint(tables)
+    ]
+    found: dict[Engine | Connection, None] = {}
+    for arguments in asked:
+        with suppress(Exception):
+            found[session.get_bind(**arguments)] = None
+    return list(found) or None
+
+
+class Astray:
+    """Notices what a session with a `get_bind` of its own reads elsewhere than it said before. A `Watcher`."""
+
+    def __init__(self, carriers: Sequence[Carrier], tables: Sequence[Table], strayed: Callable[[], None]) -> None:
+        self._said = [(each, places_of(each, tables) or []) for each in carriers if _chooses(each)]
+        self._strayed = strayed
+
+    def __bool__(self) -> bool:
+        return bool(self._said)
+
+    def before_statement(self, connection: Connection, context: Any, sql: str) -> None:
+        for session, places in self._said:
+            if connection in connections_of(session) and _place(connection) not in places:
+                self._strayed()
 
 
 def _place(bind: Engine | Connection) -> Place:
