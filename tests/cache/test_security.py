@@ -243,7 +243,7 @@ def of(tenant: Any) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("l1", ["off", "auto"])
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(calls=st.lists(st.tuples(st.sampled_from([None, "7", 7, UUID(int=7), "!int=7", "a:b"]), st.sampled_from("ab"))))
 def test_no_tenant_is_answered_by_what_another_has_loaded(l1, calls):
     """In the store and in the process; what a call loads says whose it was."""
