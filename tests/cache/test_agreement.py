@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from sqlalchemy import (
@@ -27,6 +27,7 @@ from sqlalchemy import (
     create_engine,
     delete,
     event,
+    exists,
     func,
     insert,
     literal,
@@ -1036,6 +1037,46 @@ def test_a_subquery_in_the_brackets_of_an_array_is_read(at, pg_url, way):
         return session.scalar(select(array if way == "array" else postgresql.array([4, 5, 6])[heaviest]))
 
     place.agrees(found, lambda s: s.execute(update(parts).values(weight=2)))
+
+
+def test_a_class_of_two_tables_that_is_joined_is_not_read_as_a_subquery_of_it_says(at):
+    """Of people, only those of department 1 were taken to be read, since the subquery is about these."""
+
+    class Base(DeclarativeBase):
+        pass
+
+    class Team(Base):
+        __tablename__ = "teams"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    class Person(Base):
+        __tablename__ = "people"
+        __cache_tags__ = ("department",)
+        id: Mapped[int] = mapped_column(primary_key=True)
+        kind: Mapped[str]
+        department: Mapped[int]
+        team_id: Mapped[int] = mapped_column(ForeignKey("teams.id"))
+        __mapper_args__: ClassVar[dict[str, Any]] = {"polymorphic_on": "kind", "polymorphic_identity": "person"}
+
+    class Driver(Person):
+        __tablename__ = "drivers"
+        id: Mapped[int] = mapped_column(ForeignKey("people.id"), primary_key=True)
+        __mapper_args__: ClassVar[dict[str, Any]] = {"polymorphic_identity": "driver"}
+
+    class Trip(Base):
+        __tablename__ = "trips"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        driver_id: Mapped[int]
+
+    place = at(Base.metadata)
+    place.write(lambda s: s.add_all([Team(id=1), Team(id=2)]))
+    place.write(lambda s: s.add(Driver(id=1, department=2, team_id=1)))
+
+    def teams(session: Session) -> list[int]:
+        away = exists().where(Trip.driver_id == Driver.id, Driver.department == 1)
+        return list(session.scalars(select(Team.id).join(Driver, Driver.team_id == Team.id).where(~away)))
+
+    place.agrees(teams, lambda s: setattr(s.get_one(Person, 1), "team_id", 2))
 
 
 def test_a_table_after_in_is_read(at):

@@ -5,7 +5,21 @@ from __future__ import annotations
 import sys
 
 import pytest
-from sqlalchemy import Column, Integer, MetaData, String, Table, and_, func, literal_column, or_, select, text
+from sqlalchemy import (
+    Column,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    and_,
+    exists,
+    func,
+    literal_column,
+    or_,
+    select,
+    text,
+    union,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from perfkit.sqla import handwritten
@@ -113,6 +127,38 @@ def test_a_second_use_of_a_table_has_pins_of_its_own():
     other = bins.alias()
     uses = read(select(bins.c.id, other.c.id).where(bins.c.id == 1)).uses
     assert sorted(len(use.pins) for use in uses) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        select(bins.c.id).where(bins.c.org_id == 1, exists().where(orgs.c.id == bins.c.org_id)),
+        select(bins.c.id).where(bins.c.org_id == 1, ~exists().where(orgs.c.id == bins.c.id, bins.c.kind == "paper")),
+        select(select(func.count(orgs.c.id)).where(orgs.c.id == bins.c.id).scalar_subquery()).where(bins.c.org_id == 1),
+    ],
+)
+def test_what_an_inner_statement_correlates_is_no_use_of_its_own(statement):
+    """The outer one reads it, and has pinned it: a condition that only a subquery has does not."""
+    pinned = {use.table: [column for column, _ in use.pins] for use in read(statement).uses}
+    assert pinned["bins"] == ["org_id"]
+
+
+def test_a_use_that_is_met_again_and_read_again_pins_nothing():
+    """The second part of a UNION reads other rows by the same name."""
+    parts = [select(bins.c.id).where(bins.c.org_id == each) for each in (1, 2)]
+    assert read(union(*parts)).uses == (Use("bins"),)
+
+
+def test_a_join_in_parentheses_is_read_where_it_stands():
+    """Not where a subquery correlates it, under conditions of that subquery alone."""
+    kinds = Table("kinds", metadata, Column("id", Integer, primary_key=True), extend_existing=True)
+    joined = kinds.join(bins.join(orgs, orgs.c.id == bins.c.org_id), kinds.c.id == bins.c.id)
+    other = bins.alias()
+    without = ~exists().where(other.c.id == orgs.c.id, orgs.c.name == "a", bins.c.org_id == 1)
+
+    uses = read(select(kinds.c.id).select_from(joined).where(without)).uses
+
+    assert {use.table for use in uses if use.pins} == set()
 
 
 def test_pins_that_do_not_account_for_every_use_do_not_count():

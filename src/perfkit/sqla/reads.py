@@ -9,7 +9,6 @@ what it has compiled.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +18,7 @@ from sqlalchemy import Column, Date, DateTime, Select, Table, TextClause, Time
 from sqlalchemy.sql import operators
 from sqlalchemy.sql.compiler import Compiled, SQLCompiler
 from sqlalchemy.sql.elements import BinaryExpression, BindParameter, ColumnClause, ColumnElement
-from sqlalchemy.sql.selectable import Alias, FromClause, Join
+from sqlalchemy.sql.selectable import Alias, FromClause, FromGrouping, Join
 from sqlalchemy.sql.visitors import iterate
 
 from perfkit.sqla.functions import NEEDS_TIME, VOLATILE, VOLATILE_WORDS, is_known
@@ -129,7 +128,7 @@ def _read(
     uses: list[Use] = []
     for table, times in named.relations.items():
         found = pinned.get(table, [])
-        if len(found) == times:
+        if len(found) == times:  # each is there, and what was met again was correlated
             uses += [Use(table, tuple(sorted(pins.items()))) for pins in found]
         else:
             uses.append(Use(table))
@@ -152,29 +151,38 @@ def _read(
 
 
 def _pinned_uses(statement: Any, compiled: SQLCompiler) -> dict[str, list[dict[str, str]]]:
-    """For each table's name, one entry a use: the columns that are pinned there, and by which bind."""
+    """For each table's name, its uses.
+
+    What an inner statement correlates looks like a use of its own, pinned or not. It belongs to the statement around
+    that, which comes first; so a use that is met again is not counted. If it is read there after all, as by another
+    part of a UNION, the text shows more uses than were counted. None at all where one statement does not say what it
+    reads: what is correlated to that would be counted in its place.
+    """
     found: dict[str, list[dict[str, str]]] = {}
-    met: Counter[int] = Counter()
+    met: set[int] = set()
     for element in iterate(statement):
         if not isinstance(element, Select):
             continue
-        leaves, inner = _flattened(_froms(element))
+        froms = _froms(element)
+        if froms is None:
+            return {}
+        leaves, inner = _flattened(froms)
         equal = _Equalities([*conjunction(element.whereclause), *inner], compiled)
         for leaf in leaves:
             table = leaf.element if isinstance(leaf, Alias) else leaf
             if isinstance(table, Table):
                 pins = {column.name: bind for column in leaf.c if (bind := equal.bind_of(column)) is not None}
-                # what an inner statement correlates looks like a use of its own, pinned or not
-                met[hash(leaf)] += 1
-                found.setdefault(table.name, []).append(pins if met[hash(leaf)] == 1 else {})
+                if hash(leaf) not in met:
+                    met.add(hash(leaf))
+                    found.setdefault(table.name, []).append(pins)
     return found
 
 
-def _froms(statement: Select[Any]) -> Sequence[FromClause]:
+def _froms(statement: Select[Any]) -> Sequence[FromClause] | None:
     try:
         return statement.get_final_froms()
     except Exception:  # noqa: BLE001
-        return ()  # an inner statement of the ORM that only compiling resolves: the text shows what it reads
+        return None  # an inner statement of the ORM that only compiling resolves: the text shows what it reads
 
 
 def _is_by_hand(element: Any) -> bool:
@@ -196,6 +204,8 @@ def _flattened(froms: Collection[FromClause]) -> tuple[list[FromClause], list[Co
             walk(clause.right, inner=inner)
             if inner and clause.onclause is not None:
                 conditions.extend(conjunction(clause.onclause))
+        elif isinstance(clause, FromGrouping):  # the parentheses of a join that stands on the right of another
+            walk(clause.element, inner=inner)
         else:
             leaves.append(clause)
 

@@ -185,8 +185,8 @@ def _write(statement: Insert | Update | Delete, table: Table, compiled: SQLCompi
     if isinstance(statement, Insert):
         if not _is_plain(statement, compiled):
             return TableWrite(table, moves=True)
-        named = {element.key for element in iterate(statement) if isinstance(element, BindParameter)}
-        if any(column.key in named for column in (*key, *declared)):
+        own = {element.key for element in iterate(statement) if isinstance(element, BindParameter)}
+        if any(column.key in own for column in (*key, *declared)):
             return TableWrite(table, moves=True)  # a bind of somebody's own, called like the column, is another value
         # what has no bind of its own is for the database to say
         given = tuple((column, column.key) for column in declared if column.key in compiled.binds)
