@@ -569,6 +569,9 @@ WAYS: dict[str, On] = {
         (POSTGRES,),
     ),
     "text, explain analyze": On(sql("EXPLAIN ANALYZE UPDATE bins SET name = 'explained'"), (POSTGRES,)),
+    "text, under a setting": On(
+        sql("SET STATEMENT max_statement_time = 100 FOR INSERT bins (id, name, fill) VALUES (4, 'four', 0)"), (MARIADB,)
+    ),
     "text, analyze": On(sql("ANALYZE UPDATE bins SET name = 'explained'"), (MARIADB,)),
     "text of columns, insert or ignore": On(returning("INSERT OR IGNORE INTO"), (SQLITE,)),
     "text of columns, insert ignore": On(returning("INSERT IGNORE INTO"), (MARIADB,)),

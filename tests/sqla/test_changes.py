@@ -215,6 +215,23 @@ def test_a_write_cannot_hide_behind_quotes(sql):
 @pytest.mark.parametrize(
     "sql",
     [
+        "WITH q AS (SELECT 1) DELETE b, c FROM bins b JOIN c ON c.id = b.id",
+        "EXPLAIN (ANALYZE, COSTS OFF) EXECUTE prepared",
+        "SET STATEMENT max_statement_time = 1 FOR CALL tidy()",
+        "/*!40000 DELETE FROM bins */",
+    ],
+)
+def test_a_write_cannot_hide_behind_what_begins_like_a_read(sql):
+    """In MySQL, PostgreSQL and MariaDB."""
+    assert writes_of(None, sql).everything
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT p.delete, p.x FROM p",
+        "EXPLAIN ANALYZE SELECT a FROM y",
+        "SET statement_timeout = 100",
         "SELECT a FROM y WHERE a = 'delete from bins; --'",
         'SELECT "into" FROM y -- ; delete from bins',
         r"SELECT a FROM y WHERE a LIKE :a ESCAPE '\'",

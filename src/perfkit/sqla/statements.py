@@ -371,12 +371,14 @@ _QUOTED = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`|--[^\n]*|/\*.*?\*
 # \' ends a literal or does not, by dialect; $$ and comments inside comments quote in some
 _AMBIGUOUS = re.compile(r"""\\['"]|\$\w*\$|/\*(?:(?!\*/).)*/\*""", re.DOTALL)
 _READING = re.compile(
-    r"[\s(]*(?:SELECT|WITH|VALUES|TABLE|SHOW|EXPLAIN|DESCRIBE|DESC|SET|RESET|PRAGMA|SAVEPOINT|RELEASE|ROLLBACK|BEGIN|START"
-    r"|DECLARE|FETCH|MOVE|CLOSE|LISTEN|UNLISTEN|NOTIFY|LOCK|ANALYZE|VACUUM|CHECKPOINT|DISCARD|USE|KILL|REINDEX)\b",
+    r"[\s(]*(?:SELECT|WITH|VALUES|TABLE|SHOW|EXPLAIN|DESCRIBE|DESC|SET(?!\s+STATEMENT\b)|RESET|PRAGMA|SAVEPOINT|RELEASE"
+    r"|ROLLBACK|BEGIN|START|DECLARE|FETCH|MOVE|CLOSE|LISTEN|UNLISTEN|NOTIFY|LOCK|ANALYZE|VACUUM|CHECKPOINT|DISCARD|USE|KILL|REINDEX)\b",
     re.IGNORECASE,
 )
 _MODIFYING = re.compile(
-    r"\b(?:INSERT\s+INTO|REPLACE\s+INTO|DELETE\s+FROM|MERGE\s+INTO|UPDATE\s+[^;()]+?\s+SET|TRUNCATE)\b", re.IGNORECASE
+    r"\b(?:INSERT\s+INTO|REPLACE\s+INTO|(?<!\.)DELETE\s+(?:[\w.,*\s]*\s)?FROM|MERGE\s+INTO|UPDATE\s+[^;()]+?\s+SET|TRUNCATE"
+    r"|EXPLAIN\b.*\bANALY[SZ]E\b.*\b(?:EXECUTE|REFRESH|CREATE))\b",
+    re.IGNORECASE | re.DOTALL,
 )
 _ASSIGNING = re.compile(r" SET | ON DUPLICATE KEY UPDATE ")
 _INTO = re.compile(r"\bINTO\b", re.IGNORECASE)
