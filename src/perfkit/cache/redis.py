@@ -12,7 +12,7 @@ from perfkit.cache.store import Heard, Sealed, Seen
 from perfkit.clock import SYSTEM, Clock
 from perfkit.errors import StoreDown
 from perfkit.wire.addresses import check_url
-from perfkit.wire.answers import Answer, Command, NoScript, Parted, Word
+from perfkit.wire.answers import Answer, Command, NoScript, Parted, Word, shown
 from perfkit.wire.wires import Wire, Wires, open_wires
 
 _SCRIPTS = {
@@ -48,13 +48,16 @@ class RedisStore:
         )
 
     async def put(self, key: bytes, entry: bytes, ttl_ms: int) -> None:
-        await self._wire.run(Command(key, ("SET", key, entry, "PX", ttl_ms)))
+        await self.put_all([Sealed(key, entry, ttl_ms)])
 
     async def put_all(self, entries: Sequence[Sealed]) -> None:
-        await self._wire.run(*[Command(key, ("SET", key, entry, "PX", ttl_ms)) for key, entry, ttl_ms in entries])
+        for answer in await self._wire.run(
+            *[Command(key, ("SET", key, entry, "PX", ttl_ms)) for key, entry, ttl_ms in entries]
+        ):
+            _check(answer, b"OK")
 
     async def mark(self, cells: Keys, writer: bytes, hold_ms: int) -> None:
-        await self._each(cells, self._script("mark", lambda group: [writer, hold_ms]))
+        await self._done(cells, self._script("mark", lambda group: [writer, hold_ms]))
 
     async def post_mark(self, cells: Keys, writer: bytes, hold_ms: int) -> Heard | None:
         if not self._wire.posts:
@@ -63,7 +66,7 @@ class RedisStore:
         return await self._wire.begin(Command(cells[0], words(cells)))
 
     async def bump(self, cells: Keys, writer: bytes) -> None:
-        await self._each(cells, self._bump_words(writer))
+        await self._done(cells, self._bump_words(writer))
 
     async def post_bump(self, cells: Keys, writer: bytes) -> None:
         if not self._wire.posts:
@@ -79,7 +82,12 @@ class RedisStore:
         await self._each([key], self._script("release", lambda _: [holder]))
 
     async def drop(self, keys: Keys) -> int:
-        return sum(int(answer.value) for _, answer in await self._each(keys, lambda group: ("UNLINK", *group)))
+        return sum([_number_in(answer) for _, answer in await self._each(keys, lambda group: ("UNLINK", *group))])
+
+    async def _done(self, cells: Keys, words: _Words) -> None:
+        """Run a script that answers with how many cells it has changed."""
+        for group, answer in await self._each(cells, words):
+            _check(answer, len(group))
 
     async def _values(self, keys: Keys, words: _Words) -> Seen:
         """One value for each of `keys`, from commands that answer with a list."""
@@ -151,7 +159,9 @@ def _in_full(words: _Words) -> _Words:
     """The call of a script by its text instead of its name."""
 
     def spelt(group: Keys) -> tuple[Word, ...]:
-        _, sha, *rest = words(group)
+        command, sha, *rest = words(group)
+        if command != "EVALSHA":  # a server that says so of a command without a script does not know what it says
+            return command, sha, *rest
         return ("EVAL", _TEXTS[sha], *rest)
 
     return spelt
@@ -160,5 +170,17 @@ def _in_full(words: _Words) -> _Words:
 def _list_in(answer: Answer, count: int) -> list[bytes | None]:
     values = answer.value
     if not isinstance(values, list) or len(values) != count or not all(v is None or type(v) is bytes for v in values):
-        raise StoreDown(f"the store answered {str(values)[:80]!r} where {count} values were asked for")
+        raise StoreDown(f"the store answered {shown(values)} where {count} values were asked for")
     return values
+
+
+def _number_in(answer: Answer) -> int:
+    if type(answer.value) is not int:
+        raise StoreDown(f"the store answered {shown(answer.value)} where a number was asked for")
+    return answer.value
+
+
+def _check(answer: Answer, expected: object) -> None:
+    # most of all that of a mark: one that was not set must not pass for one that was
+    if answer.value != expected:
+        raise StoreDown(f"the store answered {shown(answer.value)} where {expected!r} says that it was done")

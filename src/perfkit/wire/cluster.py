@@ -22,7 +22,7 @@ from redis.exceptions import AskError, MovedError
 
 from perfkit.errors import StoreDown
 from perfkit.wire.addresses import Address
-from perfkit.wire.answers import Answer, Command, Reply, refused
+from perfkit.wire.answers import TROUBLE, Answer, Command, Reply, refused, shown
 from perfkit.wire.nodes import Node, Pending
 
 SLOTS = 16_384
@@ -222,10 +222,10 @@ def owners_in(answer: Any, asked: Address) -> list[Address | None]:
     owners: list[Address | None] = [None] * SLOTS
     try:
         for first, last, master, *_ in answer:
+            if not 0 <= first <= last < SLOTS:
+                raise StoreDown(f"CLUSTER SLOTS of {asked} names slots that do not exist: {first} to {last}")
             host = master[0].decode() if master[0] else asked.host
             owners[first : last + 1] = [Address(host, int(master[1]))] * (last + 1 - first)
-    except (TypeError, ValueError, AttributeError, IndexError) as strange:
-        raise StoreDown(f"CLUSTER SLOTS of {asked} answered {str(answer)[:60]!r}") from strange
-    if len(owners) != SLOTS:
-        raise StoreDown(f"CLUSTER SLOTS of {asked} names slots that do not exist")
+    except TROUBLE as strange:
+        raise StoreDown(f"CLUSTER SLOTS of {asked} answered {shown(answer)}") from strange
     return owners

@@ -16,9 +16,9 @@ import redis
 
 from perfkit.clock import SYSTEM, Clock
 from perfkit.wire.addresses import Address
+from perfkit.wire.answers import TROUBLE
 
 CONFIRMED_S = 1.0
-_TROUBLE = (redis.RedisError, OSError, TimeoutError, ValueError)
 
 
 def elected(answers: Sequence[object], service: str, of: int) -> Address:
@@ -107,7 +107,7 @@ class BlockingSentinels(_Asked):
         try:
             connection.send_command(*self._question)
             found: object = connection.read_response()
-        except _TROUBLE:
+        except TROUBLE:
             return None
         else:
             return found
@@ -136,7 +136,7 @@ class AsyncioSentinels(_Asked):
         try:
             await connection.send_command(*self._question)
             found: object = await connection.read_response()
-        except _TROUBLE:
+        except TROUBLE:
             return None
         else:
             return found
