@@ -166,6 +166,8 @@ class Proxy:
         self.url = f"redis://127.0.0.1:{self._listening.getsockname()[1]}/0"
         self.leads_to = port
         self.cut_after: int | None = None  # bytes of the answers from now on
+        self.pause_s = 0.0  # before each byte of an answer
+        self._forgotten: list[socket.socket] = []
         self.passes = threading.Event()
         self.passes.set()
         self._open: list[socket.socket] = []
@@ -180,6 +182,10 @@ class Proxy:
         while self._open:
             with contextlib.suppress(OSError):
                 self._open.pop().shutdown(socket.SHUT_RDWR)
+
+    def forget(self) -> None:
+        """Pass nothing on over the connections that are open, and say nothing of it; new ones work."""
+        self._forgotten += self._open
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
@@ -204,6 +210,13 @@ class Proxy:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 self.passes.wait(WITHIN_S)
+                if target in self._forgotten:
+                    continue
+                for byte in data if self.pause_s else b"":
+                    time.sleep(self.pause_s)
+                    target.sendall(bytes([byte]))
+                if self.pause_s:
+                    continue
                 if self.cut_after is not None:
                     target.sendall(data[: self.cut_after])
                     self.cut_after -= len(data)

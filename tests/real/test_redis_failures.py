@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,10 @@ import redis
 
 from perfkit.cache import Reason
 from perfkit.errors import StoreDown
+from perfkit.waiting import run_now
+from perfkit.wire.answers import Command
+from perfkit.wire.breaker import FIRST_PAUSE_S
+from perfkit.wire.wires import open_wires
 from tests.real.conftest import GatedStore, Shop
 from tests.servers import OwnRedis, Proxy, asked, until
 
@@ -445,3 +450,49 @@ def test_more_callers_than_connections_wait_for_one_and_no_longer_than_a_command
         await engine.dispose()
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("suspends", [False, True])
+def test_connections_that_lead_nowhere_any_more_cost_one_time_out_together(proxy, suspends):
+    """A host that vanished, or a firewall that forgot: nothing says so, and each of them would be tried in turn."""
+    wires = open_wires(proxy.url, timeout_s=TIMEOUT_S)
+    wire = wires.suspending if suspends else wires.blocking
+    command = Command(b"", ("PING",))
+
+    async def asked() -> list[str]:
+        nodes = wires.nodes.suspending if suspends else wires.nodes.blocking
+        sent = [await nodes[None].send([command]) for _ in range(5)]
+        for each in sent:
+            await nodes[None].receive(each)
+        proxy.forget()
+        outcomes = []
+        for _ in range(3):
+            try:
+                outcomes += [answer.value.decode() for answer in await wire.run(command)]
+            except StoreDown:
+                outcomes.append("down")
+                time.sleep(2 * FIRST_PAUSE_S)  # noqa: ASYNC251 - the breaker's
+        if suspends:
+            await wires.aclose()
+        return outcomes
+
+    assert (asyncio.run(asked()) if suspends else run_now(asked())) == ["down", "PONG", "PONG"]
+    wires.close()
+
+
+@pytest.mark.parametrize("suspends", [False, True])
+def test_an_answer_that_comes_by_the_byte_is_not_waited_for_longer_than_any_other(proxy, suspends):
+    """A socket's time-out is between two bytes: an answer of a hundred would take a hundred of them."""
+    wires = open_wires(proxy.url, timeout_s=TIMEOUT_S)
+    command = Command(b"", ("ECHO", "x" * 100))
+    wire = wires.suspending if suspends else wires.blocking
+    proxy.pause_s = TIMEOUT_S / 2
+
+    async def asked() -> float:
+        began = time.monotonic()
+        with pytest.raises(StoreDown):
+            await wire.run(command)
+        return time.monotonic() - began
+
+    assert (asyncio.run(asked()) if suspends else run_now(asked())) < 5 * TIMEOUT_S
+    wires.close()

@@ -9,6 +9,7 @@ in the same round trip as its next command, and replicas are refused.
     answers     what goes there and comes back, and what can be wrong with it
     addresses   URLs
     breaker     nobody waits for a server that has just failed somebody
+    deadlines   how long an answer may take, where no event loop says so
     nodes       the connections to one server: blocking, and on event loops
     wires       one server behind those
     cluster     many servers behind those: who has which slot, and what to do when that changes

@@ -15,12 +15,12 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import redis
 from redis.asyncio.connection import AbstractConnection as AsyncConnection
-from redis.connection import AbstractConnection as BlockingConnection
 from redis.exceptions import ReadOnlyError
 
 from perfkit.clock import SYSTEM, Clock
 from perfkit.wire.answers import TROUBLE, WHO_ARE_YOU, Answer, Command, Reply, Word, down, epoch_in, refused
 from perfkit.wire.breaker import Breaker
+from perfkit.wire.deadlines import TimedConnection
 
 _pack: Callable[[tuple[Word, ...]], bytes] | None
 try:  # what redis-py calls itself, after it has looked at the type of each word
@@ -32,7 +32,7 @@ MAX_CONNECTIONS = 64  # per event loop; a thread never needs more than one
 MAX_OPENING = 2  # at the same time; to open one takes ten times as long as to wait until another has its answer
 EPOCH_TRUSTED_S = 1.0  # then a connection asks again: a server may be made a replica without cutting it
 
-AnyConnection = TypeVar("AnyConnection", BlockingConnection, AsyncConnection)
+AnyConnection = TypeVar("AnyConnection", TimedConnection, AsyncConnection)
 
 
 class Held(Generic[AnyConnection]):
@@ -114,22 +114,22 @@ class BlockingNode:
 
     def __init__(
         self,
-        make: Callable[[], BlockingConnection],
+        make: Callable[[], TimedConnection],
         breaker: Breaker,
         clock: Clock = SYSTEM,
         *,
-        confirm: Callable[[BlockingConnection], None] | None = None,
+        confirm: Callable[[TimedConnection], None] | None = None,
     ) -> None:
         """`confirm` raises ConnectionError if a connection leads to the wrong server by now."""
         self._make, self._breaker, self._clock, self._confirm = make, breaker, clock, confirm
-        self._idle: list[Held[BlockingConnection]] = []
+        self._idle: list[Held[TimedConnection]] = []
         self._pid = os.getpid()
 
     async def run(self, commands: Sequence[Command]) -> list[Reply]:
         try:
             replies = self._receive(self._send(commands))
         except TROUBLE as trouble:
-            self._breaker.failed(trouble)
+            self._failed(trouble)
             raise down(commands, trouble) from trouble
         self._breaker.succeeded()
         return replies
@@ -138,14 +138,14 @@ class BlockingNode:
         try:
             return self._send(commands)
         except TROUBLE as trouble:
-            self._breaker.failed(trouble)
+            self._failed(trouble)
             raise down(commands, trouble) from trouble
 
     async def receive(self, pending: Pending) -> list[Reply]:
         try:
             replies = self._receive(pending)
         except TROUBLE as trouble:
-            self._breaker.failed(trouble)
+            self._failed(trouble)
             raise down(pending.commands, trouble) from trouble
         self._breaker.succeeded()
         return replies
@@ -168,6 +168,11 @@ class BlockingNode:
             pending.held.owed.append(command)
             self._idle.append(pending.held)
 
+    def _failed(self, trouble: BaseException) -> None:
+        # whatever it was, the others may lead nowhere either: each would cost a time-out of its own
+        self.close()
+        self._breaker.failed(trouble)
+
     def _send(self, commands: Sequence[Command]) -> Pending:
         self._breaker.check()
         if self._pid != os.getpid():  # the parent goes on using its sockets
@@ -186,8 +191,9 @@ class BlockingNode:
         self.close()
         return self._send_on(Held(self._make()), commands, reused=False)
 
-    def _send_on(self, held: Held[BlockingConnection], commands: Sequence[Command], *, reused: bool) -> Pending:
+    def _send_on(self, held: Held[TimedConnection], commands: Sequence[Command], *, reused: bool) -> Pending:
         asks_who = self._clock.monotonic() >= held.trusted_until
+        held.connection.deadline.begin()
         try:
             if asks_who and reused and self._confirm is not None:
                 self._confirm(held.connection)
@@ -207,6 +213,7 @@ class BlockingNode:
 
     def _read(self, pending: Pending) -> list[Reply]:
         held, connection = pending.held, pending.held.connection
+        connection.deadline.begin()
         try:
             while held.owed:
                 try:
@@ -268,7 +275,7 @@ class AsyncioNode:
                 finally:
                     self._here().room.release()
         except TROUBLE as trouble:
-            self._breaker.failed(trouble)
+            await self._failed(trouble)
             raise down(commands, trouble) from trouble
         self._breaker.succeeded()
         return replies
@@ -280,7 +287,7 @@ class AsyncioNode:
             async with asyncio.timeout_at(until_s):
                 return (await self._send(commands))._replace(until_s=until_s)
         except TROUBLE as trouble:
-            self._breaker.failed(trouble)
+            await self._failed(trouble)
             raise down(commands, trouble) from trouble
 
     async def receive(self, pending: Pending) -> list[Reply]:
@@ -294,7 +301,7 @@ class AsyncioNode:
             async with asyncio.timeout_at(until_s):
                 replies = await self._receive(pending)
         except TROUBLE as trouble:
-            self._breaker.failed(trouble)
+            await self._failed(trouble)
             raise down(pending.commands, trouble) from trouble
         self._breaker.succeeded()
         return replies
@@ -338,10 +345,17 @@ class AsyncioNode:
             here.room.release()
             raise
 
-    async def _send_anew(self, commands: Sequence[Command]) -> Pending:
+    async def _failed(self, trouble: BaseException) -> None:
+        await self._forget_idle()  # as BlockingNode
+        self._breaker.failed(trouble)
+
+    async def _forget_idle(self) -> None:
         here = self._here()
         while here.idle:
             await here.idle.pop().connection.disconnect(nowait=True)
+
+    async def _send_anew(self, commands: Sequence[Command]) -> Pending:
+        await self._forget_idle()
         return await self._send_on(Held(await self._make()), commands, reused=False)
 
     async def _send_on(self, held: Held[AsyncConnection], commands: Sequence[Command], *, reused: bool) -> Pending:

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple, Protocol, TypeVar, cast
 import redis
 import redis.asyncio
 from redis.asyncio.connection import AbstractConnection as AsyncConnection
-from redis.connection import AbstractConnection as BlockingConnection
 
 from perfkit.sqla.private import await_in_greenlet
 from perfkit.wire.addresses import Address, Target, target_of
 from perfkit.wire.answers import Answer, Command, Reply, refused
 from perfkit.wire.breaker import TIMEOUT_S, Breaker
 from perfkit.wire.cluster import ClusterWire
+from perfkit.wire.deadlines import TimedConnection, timed
 from perfkit.wire.nodes import AsyncioNode, BlockingNode, Node
 from perfkit.wire.sentinel import AsyncioSentinels, BlockingSentinels
 
@@ -177,9 +177,11 @@ class Nodes:
         self._blocking_pool = redis.ConnectionPool.from_url(target.url, **options)
         # on a loop, one timeout stands around it all
         options |= {"socket_timeout": None, "socket_connect_timeout": None}
+        self._timed = timed(self._blocking_pool.connection_class, timeout_s)
         self._suspending_pool = redis.asyncio.ConnectionPool.from_url(target.url, **options)
-        self._blocking_sentinels = self._sentinels(BlockingSentinels, self._blocking_pool)
-        self._suspending_sentinels = self._sentinels(AsyncioSentinels, self._suspending_pool)
+        self._blocking_sentinels = self._sentinels(BlockingSentinels, self._blocking_pool, self._timed)
+        connection_class = self._suspending_pool.connection_class
+        self._suspending_sentinels = self._sentinels(AsyncioSentinels, self._suspending_pool, connection_class)
 
     def blocking_at(self, address: Address | None) -> BlockingNode:
         """The server at `address`; the URL's own for None."""
@@ -188,9 +190,9 @@ class Nodes:
             return known
         pool, sentinels = self._blocking_pool, self._blocking_sentinels
 
-        def make() -> BlockingConnection:
+        def make() -> TimedConnection:
             place = address if sentinels is None else sentinels.master()
-            return cast(BlockingConnection, pool.connection_class(**self._options(pool.connection_kwargs, place)))
+            return self._timed(**self._options(pool.connection_kwargs, place))
 
         confirm = None if sentinels is None else sentinels.confirm
         return self.blocking.setdefault(address, BlockingNode(make, self._breaker(address), confirm=confirm))
@@ -210,12 +212,12 @@ class Nodes:
         made = AsyncioNode(make, breaker, timeout_s=self._timeout_s, confirm=confirm)
         return self.suspending.setdefault(address, made)
 
-    def _sentinels(self, kind: type[S], pool: Any) -> S | None:
+    def _sentinels(self, kind: type[S], pool: Any, make: Any) -> S | None:
         target = self._target
         if not target.service:
             return None
         login = {"username": None, "password": None, "db": 0, **dict(target.sentinel_login)}
-        return kind(target.service, target.seeds, pool.connection_class, {**pool.connection_kwargs, **login})
+        return kind(target.service, target.seeds, make, {**pool.connection_kwargs, **login})
 
     def _options(self, options: dict[str, Any], address: Address | None) -> dict[str, Any]:
         return options if address is None else {**options, "host": address.host, "port": address.port}
