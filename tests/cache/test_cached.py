@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, scoped_session, sessionmaker
 
 from perfkit import Cache, Policy
-from perfkit.cache import Reason, only
+from perfkit.cache import MemoryStore, Reason, only
 from perfkit.errors import (
     CacheDeclarationError,
     CommitRefused,
@@ -1052,3 +1052,43 @@ def test_a_statement_that_is_cancelled_ends_with_the_cancellation(small):
 
     with pytest.raises(asyncio.CancelledError):
         small.runner.run(cancel())
+
+
+class Interrupted(MemoryStore):
+    """Somebody presses Ctrl-C, or cancels the task, while a bump is on its way."""
+
+    interrupts = False
+
+    async def bump(self, cells: Sequence[bytes], writer: bytes) -> None:
+        await super().bump(cells, writer)
+        if self.interrupts:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("statement_alone", [False, True])
+def test_what_interrupts_one_cache_after_a_commit_keeps_no_other_from_hearing_of_it(small, statement_alone):
+    """The second of two on one engine, which marks nothing, would have answered from before it until its ttl."""
+    store = Interrupted()
+    first, second = small.cache, Cache("second", Policy(mode="committed"))
+    first.close()
+    first.connect(store)
+    first.watch(small.engine, small.Base.metadata, database="test")
+    second.connect()
+    second.watch(small.engine, small.Base.metadata, database="test")
+
+    @second.query
+    def names(session: Session) -> list[str]:
+        return list(session.scalars(select(small.Bin.name).order_by(small.Bin.id)))
+
+    with Session(small.engine) as session:
+        assert names(session) == ["one", "two"]
+    level = "AUTOCOMMIT" if statement_alone else "SERIALIZABLE"
+
+    store.interrupts = True
+    with pytest.raises(KeyboardInterrupt), small.engine.connect().execution_options(isolation_level=level) as writing:
+        writing.execute(update(small.Bin).where(small.Bin.id == 1).values(name="new"))
+        writing.commit()
+
+    with Session(small.engine) as session:
+        assert names(session) == ["new", "two"]
+    second.close()

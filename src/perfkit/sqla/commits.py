@@ -16,6 +16,7 @@ Proof: tests/facts/test_sqlalchemy.py.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from enum import Enum
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -140,8 +141,9 @@ class Door:
         return tokens
 
     def _after(self, tokens: list[tuple[After, Any]], outcome: Outcome) -> None:
-        for after, token in tokens:
-            after(token, outcome)
+        with ExitStack() as stack:  # each hears of it, also when one of them is interrupted
+            for after, token in reversed(tokens):
+                stack.callback(after, token, outcome)
 
     def _before_statement(self, connection: Connection, changes: Changes) -> None:
         if changes.commits or is_autocommit(connection):
