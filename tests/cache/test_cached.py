@@ -1084,10 +1084,14 @@ def test_what_interrupts_one_cache_after_a_commit_keeps_no_other_from_hearing_of
         assert names(session) == ["one", "two"]
     level = "AUTOCOMMIT" if statement_alone else "SERIALIZABLE"
 
+    def rename() -> None:
+        with small.engine.connect().execution_options(isolation_level=level) as connection:
+            connection.execute(update(small.Bin).where(small.Bin.id == 1).values(name="new"))
+            connection.commit()
+
     store.interrupts = True
-    with pytest.raises(KeyboardInterrupt), small.engine.connect().execution_options(isolation_level=level) as writing:
-        writing.execute(update(small.Bin).where(small.Bin.id == 1).values(name="new"))
-        writing.commit()
+    with pytest.raises(KeyboardInterrupt):
+        rename()
 
     with Session(small.engine) as session:
         assert names(session) == ["new", "two"]

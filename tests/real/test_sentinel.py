@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,9 +15,12 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from perfkit import Cache
 from perfkit.cache import Reason
-from perfkit.errors import CacheDeclarationError
+from perfkit.errors import CacheDeclarationError, StoreDown
+from perfkit.waiting import run_now
 from perfkit.wire.addresses import Address, check_url, target_of
-from perfkit.wire.sentinel import elected
+from perfkit.wire.answers import Command
+from perfkit.wire.sentinel import CONFIRMED_S, elected
+from perfkit.wire.wires import open_wires
 from tests.real.conftest import Base, Bin, Shop, Shops
 from tests.real.test_cluster import Traffic
 from tests.servers import OwnSentinels, asked, until
@@ -103,6 +107,35 @@ def test_without_most_of_the_sentinels_nobody_is_believed(shops, sentinels):
     for each in sentinels.sentinels[:2]:
         each.start()
     until(lambda: shop.read() == "old" and shop.cache.stats().hits > hits)
+
+
+@pytest.mark.parametrize("suspends", [False, True])
+def test_a_sentinel_that_hangs_is_asked_last(sentinels, suspends):
+    """It answers nobody and refuses nobody: asked first, it left callers on an event loop no time at all."""
+    wires = open_wires(sentinels.url, timeout_s=0.5)
+    wire = wires.suspending if suspends else wires.blocking
+    sentinels.sentinels[0].pause()
+
+    async def asked() -> tuple[int, float]:
+        answered, longest_s = 0, 0.0
+        end = time.monotonic() + 3 * CONFIRMED_S
+        while time.monotonic() < end:
+            began = time.monotonic()
+            try:
+                await wire.run(Command(b"", ("PING",)))
+                answered += 1
+                longest_s = max(longest_s, time.monotonic() - began) if answered > 1 else 0.0
+            except StoreDown:
+                pass
+            time.sleep(0.05)  # noqa: ASYNC251 - nobody else is there
+        if suspends:
+            await wires.aclose()
+        return answered, longest_s
+
+    answered, longest_s = asyncio.run(asked()) if suspends else run_now(asked())
+    assert answered > 20
+    assert longest_s < 0.4
+    wires.close()
 
 
 async def test_async_callers_find_the_master_too(pg_url, sentinels):

@@ -27,14 +27,18 @@ def elected(answers: Sequence[object], service: str, of: int) -> Address:
     Raises:
         redis.ConnectionError: there is none.
     """
-    named = Counter(each for each in map(_address, answers) if each is not None)
-    address, votes = named.most_common(1)[0] if named else (None, 0)
+    address, votes = _leading(answers)
     if address is None or 2 * votes <= of:
         raise redis.ConnectionError(
             f"{len(answers)} of {of} sentinels answered, and {votes or 'none'} of them name one master of {service!r}: "
             f"more than half must"
         )
     return address
+
+
+def _leading(answers: Sequence[object]) -> tuple[Address | None, int]:
+    named = Counter(each for each in map(_address, answers) if each is not None)
+    return named.most_common(1)[0] if named else (None, 0)
 
 
 def _address(answer: object) -> Address | None:
@@ -55,7 +59,8 @@ class _Asked:
         options: Mapping[str, Any],
         clock: Clock = SYSTEM,
     ) -> None:
-        self._service, self._seeds, self._make, self._options = service, seeds, make, options
+        self._service, self._seeds, self._make, self._options = service, tuple(seeds), make, options
+        self._of = len(self._seeds)
         self._clock = clock
         self._lately: tuple[Address, float] | None = None
         self._question = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service)
@@ -67,9 +72,16 @@ class _Asked:
         lately = self._lately
         return lately[0] if lately is not None and self._clock.monotonic() < lately[1] else None
 
+    def _is_decided(self, answers: Sequence[object]) -> bool:
+        return 2 * _leading(answers)[1] > self._of
+
+    def _put_last(self, silent: Address) -> None:
+        # one that hangs would cost a time-out each second, or all of the time that a caller on an event loop has
+        self._seeds = (*(each for each in self._seeds if each != silent), silent)
+
     def _learn(self, answers: Sequence[object], asked_s: float) -> Address:
         self._lately = None
-        address = elected(answers, self._service, len(self._seeds))
+        address = elected(answers, self._service, self._of)
         self._lately = address, asked_s + CONFIRMED_S
         return address
 
@@ -92,7 +104,12 @@ class BlockingSentinels(_Asked):
         if known is not None:
             return known
         asked_s = self._clock.monotonic()
-        return self._learn([each for seed in self._seeds if (each := self._ask(seed)) is not None], asked_s)
+        answers: list[object] = []
+        for seed in self._seeds:
+            answers += self._ask(seed)
+            if self._is_decided(answers):
+                break
+        return self._learn(answers, asked_s)
 
     def confirm(self, connection: Any) -> None:
         """Returns if the connection is one to the master.
@@ -102,17 +119,18 @@ class BlockingSentinels(_Asked):
         """
         self._compare(self.master(), connection.host, connection.port)
 
-    def _ask(self, seed: Address) -> object | None:
-        connection = self._connection(seed)
+    def _ask(self, seed: Address) -> list[object]:
+        connection, found = self._connection(seed), []
         try:
             connection.send_command(*self._question)
-            found: object = connection.read_response()
+            found = [connection.read_response()]
         except TROUBLE:
-            return None
-        else:
-            return found
+            pass
         finally:
             connection.disconnect()
+            if not found:
+                self._put_last(seed)
+        return found
 
 
 class AsyncioSentinels(_Asked):
@@ -124,21 +142,26 @@ class AsyncioSentinels(_Asked):
         if known is not None:
             return known
         asked_s = self._clock.monotonic()
-        answers = [await self._ask(seed) for seed in self._seeds]
-        return self._learn([each for each in answers if each is not None], asked_s)
+        answers: list[object] = []
+        for seed in self._seeds:
+            answers += await self._ask(seed)
+            if self._is_decided(answers):
+                break
+        return self._learn(answers, asked_s)
 
     async def confirm(self, connection: Any) -> None:
         """As `BlockingSentinels.confirm`."""
         self._compare(await self.master(), connection.host, connection.port)
 
-    async def _ask(self, seed: Address) -> object | None:
-        connection = self._connection(seed)
+    async def _ask(self, seed: Address) -> list[object]:
+        connection, found = self._connection(seed), []
         try:
             await connection.send_command(*self._question)
-            found: object = await connection.read_response()
+            found = [await connection.read_response()]
         except TROUBLE:
-            return None
-        else:
-            return found
+            pass
         finally:
+            if not found:  # given up by its caller, too
+                self._put_last(seed)
             await connection.disconnect(nowait=True)
+        return found
