@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Hashable
 from typing import Generic, TypeVar
+
+from perfkit.forks import lock_of
 
 Name = TypeVar("Name", bound=Hashable)
 
@@ -19,7 +20,7 @@ class Counters(Generic[Name]):
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = lock_of(self)
         self._totals: dict[Name, int] = {}
 
     def add(self, name: Name, count: int = 1) -> None:

@@ -16,6 +16,7 @@ from itertools import islice
 from perfkit.cache.cells import new_writer
 from perfkit.cache.store import Store
 from perfkit.errors import StoreDown, WouldSuspend
+from perfkit.forks import lock_of
 from perfkit.waiting import run_now
 
 BATCH = 500
@@ -29,7 +30,7 @@ class Arrears:
         self._owed: dict[bytes, object] = {}
         self._store: Store | None = None
         self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()
+        self._lock = lock_of(self)
         self._left = threading.Event()
 
     def __bool__(self) -> bool:

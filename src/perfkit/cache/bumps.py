@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from perfkit.clock import SYSTEM, Clock
+from perfkit.forks import lock_of
 
 MAX_REMEMBERED = 2_000
 
@@ -24,7 +24,7 @@ class Bumps:
     """The most recent bumps: as many as name MAX_REMEMBERED tags between them, and the last one whatever it names."""
 
     def __init__(self, clock: Clock = SYSTEM) -> None:
-        self._lock = threading.Lock()
+        self._lock = lock_of(self)
         self._recent: deque[tuple[Sequence[str], Bump]] = deque()
         self._remembered = 0
         self._clock = clock

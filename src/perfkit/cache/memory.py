@@ -6,7 +6,6 @@ one-process services, tests and the demo; give a URL of Redis or Valkey to more 
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from os import urandom
@@ -14,6 +13,7 @@ from os import urandom
 from perfkit.cache import cells as cell_states
 from perfkit.cache.store import Seen
 from perfkit.clock import SYSTEM, Clock
+from perfkit.forks import lock_of
 
 MAX_BYTES = 64 * 1024 * 1024
 MAX_CELLS = 200_000  # about 40 MB
@@ -27,7 +27,7 @@ class MemoryStore:
     """
 
     def __init__(self, *, max_bytes: int = MAX_BYTES, max_cells: int = MAX_CELLS, clock: Clock = SYSTEM) -> None:
-        self._lock = threading.Lock()
+        self._lock = lock_of(self)
         self.clock = clock
         self._epoch = urandom(8)
         self._entries: OrderedDict[bytes, tuple[bytes, float]] = OrderedDict()

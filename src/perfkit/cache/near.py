@@ -19,15 +19,16 @@ scan passes through the small one. A hit writes one number and takes no lock.
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any
 
 from perfkit.cache.cells import Version
 from perfkit.cache.frozen import size_if_immutable, template_of
 from perfkit.cache.worth import Tally
 from perfkit.clock import SYSTEM
+from perfkit.forks import begin_anew_after_a_fork, lock_of
 
 MAX_BYTES = 64 * 1024 * 1024
 SMALL_PART = 0.1
@@ -45,19 +46,33 @@ class Attention:
     off.
     """
 
-    __slots__ = ("_lock", "count")
+    __slots__ = ("__weakref__", "_inside", "_lock", "count")
 
     def __init__(self) -> None:
         self.count = 0
-        self._lock = threading.Lock()
+        self._inside: dict[int, int] = {}  # how many blocks each thread is in
+        self._lock = lock_of(self)
+        begin_anew_after_a_fork(self._begin_anew)
 
     def __enter__(self) -> None:
+        me = get_ident()
         with self._lock:
             self.count += 1
+            self._inside[me] = self._inside.get(me, 0) + 1
 
     def __exit__(self, *_: object) -> None:
+        me = get_ident()
         with self._lock:
             self.count -= 1
+            self._inside[me] = self._inside.get(me, 0) - 1
+            if not self._inside[me]:
+                del self._inside[me]
+
+    def _begin_anew(self) -> None:
+        # the other threads' blocks will not end in a child, which would never answer at once
+        me = get_ident()
+        self.count = max(self._inside.get(me, 0), 0)
+        self._inside = {me: self.count} if self.count else {}
 
 
 ATTENTION = Attention()
@@ -153,7 +168,7 @@ class Near:
         self.now: Callable[[], float] = SYSTEM.monotonic
         self._max_bytes = max_bytes
         self._small_bytes_max = max_bytes * SMALL_PART
-        self._lock = threading.Lock()
+        self._lock = lock_of(self)
         self._held: dict[bytes, Held] = {}
         self._small: deque[Held] = deque()
         self._main: deque[Held] = deque()

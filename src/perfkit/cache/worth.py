@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from perfkit.cache.reasons import Reason
+from perfkit.forks import lock_of
 
 MIN_CALLS = 100  # fewer say nothing about tomorrow
 
@@ -69,7 +69,7 @@ class Tally:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._lock = threading.Lock()
+        self._lock = lock_of(self)
         self._counts: dict[tuple[str, Reason | None], int] = {}
         self._loads, self._load_s, self._overhead_s = 0, 0.0, 0.0
 

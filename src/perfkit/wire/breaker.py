@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import threading
 
 from perfkit.clock import SYSTEM, Clock
 from perfkit.errors import StoreDown
+from perfkit.forks import lock_of
 
 TIMEOUT_S = 0.5  # for one command, unless told otherwise
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
@@ -24,7 +24,7 @@ class Breaker:
     def __init__(self, name: str = "the store", clock: Clock = SYSTEM) -> None:
         self._name = name
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = lock_of(self)
         self._pause_s = 0.0
         self._closed_until = 0.0
         self._why = ""
