@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Generator, Sequence
 from typing import Any
@@ -188,3 +190,68 @@ def test_after_a_commit_that_took_its_time_the_bump_is_waited_for():
     run_now(writer.end(is_certain=True))
 
     assert store.posted == []
+
+
+def test_who_leaves_tries_once_more(caplog):
+    """A store that is back by then is told."""
+    store, arrears = Moody(), Arrears()
+    arrears.use(store)
+    arrears.add(CELLS)
+
+    store.takes = True
+    arrears.leave()
+
+    assert (bool(arrears), caplog.messages) == (False, [])
+
+
+@pytest.mark.parametrize("of_ones_own", [False, True])
+def test_what_is_left_behind_is_told_to_who_reads_the_log(caplog, of_ones_own):
+    """Others go on to be answered from before these commits: nobody else knows of them."""
+
+    class Suspending(Moody):
+        async def bump(self, cells: Sequence[bytes], writer: bytes) -> None:
+            await Suspended()
+
+    arrears = Arrears()
+    arrears.use(Suspending() if of_ones_own else Moody())
+    arrears.add(CELLS)
+
+    arrears.leave()
+
+    assert bool(arrears)
+    (message,) = caplog.messages
+    assert message.startswith("the store was not told of 2 cells")
+
+
+ENDING = """
+import atexit, sys
+from perfkit.cache.arrears import Arrears
+from tests.cache.test_arrears import CELLS, Moody
+
+class Awaited(Moody):
+    async def bump(self, cells, writer):
+        await super().bump(cells, writer)
+        print("told of", len(cells))
+
+store, arrears = Awaited(), Arrears()
+arrears.use(store)
+arrears._left.set()  # no thread does it
+arrears.add(CELLS)
+atexit.register(setattr, store, "takes", sys.argv[1] == "back")
+"""
+
+
+@pytest.mark.parametrize(("store", "said"), [("back", "told of 2\n"), ("away", "")])
+def test_a_process_that_ends_tries_once_more(store, said):
+    """It did not crash: what it knows and nobody else does need not go with it."""
+    ended = subprocess.run(
+        [sys.executable, "-c", ENDING, store],
+        env={"PYTHONPATH": ":".join(sys.path)},
+        timeout=2 * LONG_S,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+
+    assert ended.stdout == said
+    assert ("was not told of 2 cells" in ended.stderr) is (store == "away")

@@ -3,21 +3,27 @@
 A commit whose tags were not marked (the store was down, or the mode does not mark) and whose bump
 failed leaves old entries looking valid. This process knows: until the bump has gone through, its own
 reads go to the database, and each of them tries to settle first; so does a thread, for a process that reads no more.
+A process that ends, and a cache that is closed, tries once more and says what it leaves behind.
 Other processes see the old entries until then; that is what the modes without a mark, and
 `on_mark_failure="proceed"`, promise and no more.
 """
 
 from __future__ import annotations
 
+import atexit
+import logging
 import threading
 from collections.abc import Sequence
 from itertools import islice
+from weakref import WeakSet
 
 from perfkit.cache.cells import new_writer
 from perfkit.cache.store import Store
 from perfkit.errors import StoreDown, WouldSuspend
 from perfkit.forks import lock_of
 from perfkit.waiting import run_now
+
+_log = logging.getLogger("perfkit.cache")
 
 BATCH = 500
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
@@ -39,12 +45,24 @@ class Arrears:
     def use(self, store: Store) -> None:
         """Settle by itself over `store`, which must be one that blocks."""
         self._store, self._left = store, threading.Event()
+        _indebted.add(self)
         self._begin()
 
     def leave(self) -> None:
-        """Stop settling by itself."""
-        self._store = None
+        """Try a last time, and stop settling by itself. What is owed still, is told to who reads the log."""
+        store, self._store = self._store, None
         self._left.set()
+        if not self._owed or store is None:
+            return
+        try:
+            run_now(self.settle(store))
+        except (StoreDown, WouldSuspend) as trouble:
+            _log.warning(
+                "the store was not told of %d cells that commits of this process have changed (%s): who has results "
+                "from before keeps them until they expire, unless somebody bumps their tags",
+                len(self._owed),
+                trouble,
+            )
 
     def add(self, cells: Sequence[bytes]) -> None:
         debt = object()
@@ -87,3 +105,12 @@ class Arrears:
                 if not self._owed:
                     self._thread = None
                     return
+
+
+_indebted: WeakSet[Arrears] = WeakSet()
+
+
+@atexit.register
+def _leave_all() -> None:
+    for each in list(_indebted):
+        each.leave()

@@ -747,10 +747,10 @@ class Cache:
         self._runtime.watched.clear()
         self._runtime.catalogs.clear()
         self._runtime.is_known_unwatched = False
+        self._runtime.leave()  # which may have something to say to the store
         if self._wires is not None:
             self._wires.close()
         self._wires = None
-        self._runtime.leave()
 
     def _check_verifiable(self, keys: Iterable[str]) -> None:
         if isinstance(keys, str):
