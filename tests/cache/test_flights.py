@@ -232,6 +232,48 @@ async def test_a_caller_that_would_stop_the_loop_loads_for_itself():
     await leader
 
 
+async def test_who_has_waited_in_vain_lets_the_next_caller_lead():
+    """The loop of a leader was closed, or its database hangs: each caller waited for it anew, and kept nothing."""
+    flights, never = Flights(patience_s=0.01), asyncio.Event()
+
+    async def lead_for_ever() -> tuple[int, bytes]:
+        await never.wait()
+        return 7, b"7"
+
+    async def lead() -> tuple[int, bytes]:
+        return 8, b"8"
+
+    leader = asyncio.create_task(flights.join("key", lead_for_ever, Suspending()))
+    await asyncio.wait([leader], timeout=0)
+    assert await flights.join("key", lead, Suspending()) == (None, NoLanding.GAVE_UP)
+
+    assert await flights.join("key", lead, Suspending()) == (8, None)
+
+    assert flights.open() == 0
+    never.set()
+    assert await leader == (7, None)
+
+
+async def test_who_must_not_wait_leaves_the_leader_to_others():
+    """Sync code that would block its loop gives up at once, which says nothing of the load."""
+    flights, go = Flights(patience_s=60), asyncio.Event()
+
+    async def lead() -> tuple[int, bytes]:
+        await go.wait()
+        return 7, b"7"
+
+    leader = asyncio.create_task(flights.join("key", lead, Suspending()))
+    await asyncio.wait([leader], timeout=0)
+
+    assert run_now(flights.join("key", lead, Blocking())) == (None, NoLanding.GAVE_UP)
+
+    assert flights.open() == 1
+    follower = asyncio.create_task(flights.join("key", lead, Suspending()))
+    await asyncio.wait([follower], timeout=0)
+    go.set()
+    assert await asyncio.gather(leader, follower) == [(7, None), (None, b"7")]
+
+
 async def test_nobody_waits_for_ever():
     """A leader may need the connections that its followers hold."""
     flights, go = Flights(patience_s=0.01), asyncio.Event()

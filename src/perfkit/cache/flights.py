@@ -12,6 +12,8 @@ What can go wrong with waiting for others, and what is done about it:
     two loads wait for each other       the one that would close the circle loads for itself
     the leader needs a connection that  no follower waits longer than `patience_s`
     its followers hold
+    the leader never lands: its loop    who has waited that long lets the next caller lead
+    was closed, its database hangs
     the leader needs the event loop     a caller that would block it loads for itself (`waiting.Blocking`)
     the leader lands while a caller is  the caller is told to look again (`NoLanding.JUST_LANDED`), once
     between its look and its join
@@ -27,6 +29,7 @@ from contextvars import ContextVar
 from enum import Enum
 from typing import TypeVar
 
+from perfkit.clock import SYSTEM
 from perfkit.forks import begin_anew_after_a_fork
 from perfkit.waiting import Waiting
 
@@ -46,9 +49,10 @@ class NoLanding(Enum):
 class Flight:
     """One load that is under way. `landing` is made by the first who waits for it: most loads have no followers."""
 
-    __slots__ = ("landing", "waits_for")
+    __slots__ = ("began_s", "landing", "waits_for")
 
     def __init__(self) -> None:
+        self.began_s = SYSTEM.monotonic()
         self.landing: Future[object] | None = None
         self.waits_for: set[Flight] = set()
 
@@ -107,7 +111,7 @@ class Flights:
                 if flight.landing is None:
                     flight.landing = Future()
                 ahead = flight.landing
-            landing = await self._follow(flight, ahead, mine, waiting)
+            landing = await self._follow(key, flight, ahead, mine, waiting)
             if landing is not NoLanding.CANCELLED:
                 return None, landing  # type: ignore[return-value]
         return await self._lead(key, flight, lead), None
@@ -136,7 +140,7 @@ class Flights:
         finally:
             _leading.reset(outer)
             with self._lock:
-                if self._open.get(key) is flight:  # else this is a child that was forked inside the load
+                if self._open.get(key) is flight:  # else it was overdue, or this is a child that was forked inside
                     del self._open[key]
                 if outcome is not NoLanding.CANCELLED:
                     self._remember(key)
@@ -152,16 +156,23 @@ class Flights:
             del self._landed[next(iter(self._landed))]
 
     async def _follow(
-        self, flight: Flight, landing: Future[object], mine: tuple[Flight, ...], waiting: Waiting
+        self, key: Hashable, flight: Flight, landing: Future[object], mine: tuple[Flight, ...], waiting: Waiting
     ) -> object:
         try:
             return await waiting.outcome(landing, self._patience_s)
         except TimeoutError:
+            if SYSTEM.monotonic() - flight.began_s >= self._patience_s:
+                self._overdue(key, flight)
             return NoLanding.GAVE_UP
         finally:
             with self._lock:
                 for own in mine:
                     own.waits_for.discard(flight)
+
+    def _overdue(self, key: Hashable, flight: Flight) -> None:
+        with self._lock:
+            if self._open.get(key) is flight:
+                del self._open[key]
 
 
 def _circular(flight: Flight, mine: tuple[Flight, ...]) -> bool:
