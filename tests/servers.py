@@ -16,6 +16,7 @@ from typing import Any
 
 import redis
 
+from perfkit.wire.sentinel import NAMED_FOR_S
 from tools.services import Program
 
 WITHIN_S = 30.0
@@ -140,6 +141,7 @@ class OwnSentinels:
             config.write_text(f"{watched}\n{after}\nsentinel failover-timeout {self.SERVICE} 3000\n")
             self.sentinels.append(OwnRedis(program, folder / name, "--sentinel", config=config))
         until(lambda: all(self._knows_all(each) for each in self.sentinels), "the sentinels did not meet")
+        time.sleep(NAMED_FOR_S)  # before which nobody believes them
         places = ",".join(f"127.0.0.1:{each.port}" for each in self.sentinels)
         self.url = f"redis+sentinel://{places}/{self.SERVICE}"
 
@@ -151,6 +153,11 @@ class OwnSentinels:
         """Of the master, in the eyes of the first sentinel that lives."""
         alive = next(each for each in self.sentinels if each.process.poll() is None)
         return int(asked(alive, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.SERVICE)[1])
+
+    def most_name(self, port: int) -> bool:
+        """Whether more than half of the sentinels say that the master is at `port`."""
+        asks = "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.SERVICE
+        return sum(int(asked(each, *asks)[1]) == port for each in self.sentinels) > len(self.sentinels) / 2
 
     def kill(self) -> None:
         for each in (*self.sentinels, self.master, self.replica):

@@ -19,8 +19,9 @@ from perfkit.errors import CacheDeclarationError, StoreDown
 from perfkit.waiting import run_now
 from perfkit.wire.addresses import Address, check_url, target_of
 from perfkit.wire.answers import Command
+from perfkit.wire.nodes import EPOCH_TRUSTED_S
 from perfkit.wire.sentinel import CONFIRMED_S, elected
-from perfkit.wire.wires import open_wires
+from perfkit.wire.wires import Wires, open_wires
 from tests.real.conftest import Base, Bin, Shop, Shops
 from tests.real.test_cluster import Traffic
 from tests.servers import OwnSentinels, asked, until
@@ -88,6 +89,28 @@ def test_a_master_that_was_replaced_is_not_believed(shops, sentinels):
     assert shop.read() == "new"
     assert asked(sentinels.master, "ROLE")[0] == b"master"
     assert connection.connection.port == sentinels.master.port
+
+
+def test_a_new_master_is_used_when_nobody_can_believe_the_old_one_any_more(sentinels):
+    """Nor by who starts only then: what it kept there, a commit that is told to the old one would leave as it is."""
+    sentinels.master.pause()
+    until(lambda: sentinels.most_name(sentinels.replica.port))
+    since = time.monotonic()
+    wires = open_wires(sentinels.url, timeout_s=0.5)
+
+    with pytest.raises(StoreDown):
+        run_now(wires.blocking.run(Command(b"", ("PING",))))
+    until(lambda: answers(wires))
+
+    assert CONFIRMED_S + EPOCH_TRUSTED_S < time.monotonic() - since < 10
+    wires.close()
+
+
+def answers(wires: Wires) -> bool:
+    try:
+        return bool(run_now(wires.blocking.run(Command(b"", ("PING",)))))
+    except StoreDown:
+        return False
 
 
 def test_without_most_of_the_sentinels_nobody_is_believed(shops, sentinels):
@@ -209,18 +232,23 @@ async def test_async_callers_do_not_believe_one_that_was_replaced(pg_url, sentin
 # ---- without servers
 
 
+def named(host: str, *, for_ms: int = 60_000) -> list[bytes]:
+    return [b"ip", host.encode(), b"port", b"1", b"role-reported-time", str(for_ms).encode()]
+
+
 @pytest.mark.parametrize(
     ("answers", "of", "found"),
     [
-        ([[b"a", b"1"], [b"a", b"1"], [b"a", b"1"]], 3, Address("a", 1)),
-        ([[b"a", b"1"], [b"a", b"1"]], 3, Address("a", 1)),
-        ([[b"a", b"1"], [b"b", b"1"], [b"b", b"1"]], 3, Address("b", 1)),
-        ([[b"a", b"1"]], 1, Address("a", 1)),
-        ([[b"a", b"1"]], 3, None),
-        ([[b"a", b"1"], [b"a", b"1"]], 4, None),
-        ([[b"a", b"1"], [b"b", b"1"]], 2, None),
+        ([named("a"), named("a"), named("a")], 3, Address("a", 1)),
+        ([named("a"), named("a")], 3, Address("a", 1)),
+        ([named("a"), named("b"), named("b")], 3, Address("b", 1)),
+        ([named("a")], 1, Address("a", 1)),
+        ([named("a")], 3, None),
+        ([named("a"), named("a")], 4, None),
+        ([named("a"), named("b")], 2, None),
+        ([named("a"), named("a", for_ms=100)], 2, None),
         ([], 1, None),
-        ([None, b"x", [b"a"], [b"a", b"x"], 7], 5, None),
+        ([None, b"x", [b"ip"], [b"ip", b"a", b"port", b"x"], [b"ip", 7], 7], 6, None),
     ],
 )
 def test_more_than_half_must_name_it(answers, of, found):

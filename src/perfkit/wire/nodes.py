@@ -38,13 +38,13 @@ AnyConnection = TypeVar("AnyConnection", TimedConnection, AsyncConnection)
 class Held(Generic[AnyConnection]):
     """A connection, and what its server said of itself lately."""
 
-    __slots__ = ("connection", "epoch", "owed", "trusted_until")
+    __slots__ = ("asked_s", "connection", "epoch", "owed", "trusted_until")
 
     def __init__(self, connection: AnyConnection) -> None:
         self.connection: AnyConnection = connection
         self.epoch = b""
         self.owed: list[Command] = []  # posted: their answers come before those of whatever is sent next
-        self.trusted_until = 0.0
+        self.asked_s = self.trusted_until = 0.0
 
 
 class Pending(NamedTuple):
@@ -192,7 +192,10 @@ class BlockingNode:
         return self._send_on(Held(self._make()), commands, reused=False)
 
     def _send_on(self, held: Held[TimedConnection], commands: Sequence[Command], *, reused: bool) -> Pending:
-        asks_who = self._clock.monotonic() >= held.trusted_until
+        now_s = self._clock.monotonic()
+        asks_who = now_s >= held.trusted_until
+        if asks_who:
+            held.asked_s = now_s  # not when the answer came: it may have been true only then
         held.connection.deadline.begin()
         try:
             if asks_who and reused and self._confirm is not None:
@@ -223,7 +226,7 @@ class BlockingNode:
                 del held.owed[0]
             if pending.asked_who:
                 held.epoch = epoch_in(connection.read_response(disconnect_on_error=False))
-                held.trusted_until = self._clock.monotonic() + EPOCH_TRUSTED_S
+                held.trusted_until = held.asked_s + EPOCH_TRUSTED_S
             replies: list[Reply] = []
             is_unfit = False
             for _ in pending.commands:
@@ -359,7 +362,10 @@ class AsyncioNode:
         return await self._send_on(Held(await self._make()), commands, reused=False)
 
     async def _send_on(self, held: Held[AsyncConnection], commands: Sequence[Command], *, reused: bool) -> Pending:
-        asks_who = self._clock.monotonic() >= held.trusted_until
+        now_s = self._clock.monotonic()
+        asks_who = now_s >= held.trusted_until
+        if asks_who:
+            held.asked_s = now_s  # not when the answer came: it may have been true only then
         try:
             if asks_who and reused and self._confirm is not None:
                 await self._confirm(held.connection)
@@ -388,7 +394,7 @@ class AsyncioNode:
                 del held.owed[0]
             if pending.asked_who:
                 held.epoch = epoch_in(await connection.read_response(disconnect_on_error=False))
-                held.trusted_until = self._clock.monotonic() + EPOCH_TRUSTED_S
+                held.trusted_until = held.asked_s + EPOCH_TRUSTED_S
             replies: list[Reply] = []
             is_unfit = False
             for _ in pending.commands:

@@ -2,8 +2,9 @@
 
 A master that is cut off from the others does not know that one of its replicas has taken its place, and goes on to
 answer whoever still reaches it. So it is asked of the sentinels, and believed if more than half of those that the URL
-names say the same; and asked again each second, on which a server that cannot be confirmed counts as down. Sentinels
-replace a master at the earliest when it has not answered for `down-after-milliseconds`, which has to be longer.
+names say the same; and asked again each second, on which a server that cannot be confirmed counts as down. That master
+may have stood still and go on when another has taken its place, so that for a moment some believe one and some the
+other: hence nobody uses one that has only just been named.
 """
 
 from __future__ import annotations
@@ -19,10 +20,14 @@ from perfkit.wire.addresses import Address
 from perfkit.wire.answers import TROUBLE
 
 CONFIRMED_S = 1.0
+# For so long after it was named, somebody may use a master: a confirmation, a connection's trust in its server, and as
+# much again for what was under way. Who has been named for a shorter time is not used, so that nobody keeps results
+# on the new one while a commit is still announced to the old one, of which the new one would never hear.
+NAMED_FOR_S = 3.0
 
 
 def elected(answers: Sequence[object], service: str, of: int) -> Address:
-    """The master that more than half of `of` sentinels name.
+    """The master that more than half of `of` sentinels name, and have named for a while.
 
     Raises:
         redis.ConnectionError: there is none.
@@ -30,8 +35,8 @@ def elected(answers: Sequence[object], service: str, of: int) -> Address:
     address, votes = _leading(answers)
     if address is None or 2 * votes <= of:
         raise redis.ConnectionError(
-            f"{len(answers)} of {of} sentinels answered, and {votes or 'none'} of them name one master of {service!r}: "
-            f"more than half must"
+            f"{len(answers)} of {of} sentinels answered, and {votes or 'none'} of them name one master of {service!r}, "
+            f"and have for {NAMED_FOR_S:.0f} s: more than half must"
         )
     return address
 
@@ -42,10 +47,15 @@ def _leading(answers: Sequence[object]) -> tuple[Address | None, int]:
 
 
 def _address(answer: object) -> Address | None:
-    if not isinstance(answer, list) or len(answer) != 2:
+    """Whom SENTINEL MASTER names; None if it is no such answer, or has named it only for a moment."""
+    if not isinstance(answer, list) or not all(isinstance(each, bytes | str) for each in answer):
         return None
-    host, port = (each.decode() if isinstance(each, bytes) else str(each) for each in answer)
-    return Address(host, int(port)) if port.isdecimal() else None
+    words = [each.decode(errors="replace") if isinstance(each, bytes) else each for each in answer]
+    said = dict(zip(words[::2], words[1::2], strict=False))
+    host, port, since_ms = said.get("ip", ""), said.get("port", ""), said.get("role-reported-time", "")
+    if not host or not port.isdecimal() or not since_ms.isdecimal() or int(since_ms) < NAMED_FOR_S * 1000:
+        return None
+    return Address(host, int(port))
 
 
 class _Asked:
@@ -63,7 +73,7 @@ class _Asked:
         self._of = len(self._seeds)
         self._clock = clock
         self._lately: tuple[Address, float] | None = None
-        self._question = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service)
+        self._question = ("SENTINEL", "MASTER", service)
 
     def _connection(self, seed: Address) -> Any:
         return self._make(**{**self._options, "host": seed.host, "port": seed.port})
