@@ -19,7 +19,8 @@ PACKAGE = "perfkit"
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 
 FLOORS = (
-    {"errors", "clock", "counters", "files", "forks", "histogram"},
+    {"errors", "clock", "files", "forks", "histogram"},
+    {"counters"},
     {"sqla"},
     {"waiting", "wire", "codec"},
     {"trace"},
@@ -35,15 +36,12 @@ FRONT_DOOR = ""  # perfkit/__init__.py stands above all of them
 RESERVED = frozenset({"redis", "asyncio", "threading"})
 MAY_WAIT = (
     *(
-        "counters",
+        "forks",
         "waiting",
         "wire",
         "cache.arrears",
         "cache.background",
-        "cache.bumps",
-        "cache.worth",
         "cache.flights",
-        "cache.memory",
         "cache.near",
         "cache.warm",
         "relay.run",
