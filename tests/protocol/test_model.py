@@ -286,7 +286,7 @@ class Plan:
         self.policy = Policy(
             mode=mode,  # type: ignore[arg-type]
             mark_hold=self.hold_s,
-            on_mark_failure=on_mark_failure,  # type: ignore[arg-type]
+            on_mark_failure=on_mark_failure if mode == "strict" else "proceed",  # type: ignore[arg-type]
             l1=LEASE_S if waits else "auto",
             writer_waits=waits,
         )
