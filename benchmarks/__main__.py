@@ -9,10 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import cache, loading, mixed, paging, precision, stale
+from benchmarks import cache, eviction, loading, mixed, paging, precision, stale
 
 BENCHMARKS = {
     "cache": cache.run,
+    "eviction": eviction.run,
     "loading": loading.run,
     "mixed": mixed.run,
     "paging": paging.run,
