@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any
 from uuid import UUID
 
@@ -439,6 +440,29 @@ def hold(near: Near, i: int, payload_bytes: int = 400) -> Held:
     return near.hold(key_of(i), bytes(payload_bytes), [[]], bytes, (b"bins",), (b"cell%d" % i,), 0, 1e9, TALLY)
 
 
+def room_of_one() -> int:
+    """Bytes of a result with a key of four digits."""
+    near = Near()
+    hold(near, 1_000)
+    return near.size()[1]
+
+
+def ask(near: Near, i: int) -> bool:
+    """Whether it was held; it is held afterwards."""
+    held = near.find(key_of(i))
+    if held is None:
+        hold(near, i)
+        return False
+    held.asked()
+    return True
+
+
+def hold_many(near: Near, begin: int) -> None:
+    """A few more new ones than there is room for where that is for 40."""
+    for i in range(begin, begin + 44):
+        hold(near, i)
+
+
 @pytest.mark.parametrize("payload_bytes", [100, 4_000])
 def test_its_bytes_are_what_python_takes(payload_bytes):
     """Within a tenth of the bound, after a scan of many times as much."""
@@ -474,6 +498,35 @@ def test_what_is_asked_for_survives_a_scan():
     alive = sum(near.find(key_of(i)) is not None for i in range(50))
     assert alive == 50
     assert near.size()[1] <= 200_000
+
+
+def test_scans_put_out_less_than_they_do_of_an_lru():
+    """A seeded trace: 200 requests by Zipf, a scan of 200 of the 400 keys, and so on, with room for 40."""
+    near, lru, hits, hits_of_lru = Near(max_bytes=40 * room_of_one()), OrderedDict(), 0, 0
+    asked = Random(1).choices(range(400), weights=[1 / (rank + 1) for rank in range(400)], k=8_000)
+
+    for begin in range(0, 8_000, 200):
+        for key in (*asked[begin : begin + 200], *(i % 400 for i in range(begin, begin + 200))):
+            hits += ask(near, 1_000 + key)
+            hits_of_lru += key in lru
+            lru[key] = None
+            lru.move_to_end(key)
+            if len(lru) > 40:
+                lru.popitem(last=False)
+
+    assert (hits, hits_of_lru) == (5_185, 4_136)
+
+
+def test_what_is_asked_for_once_more_while_it_is_new_stays():
+    """And what is not goes, when as many new ones have come as there is room for."""
+    near = Near(max_bytes=40 * room_of_one())
+    hold(near, 1_000)
+    assert ask(near, 1_000)
+
+    hold_many(near, 2_000)
+
+    assert near.find(key_of(1_000)) is not None
+    assert near.find(key_of(2_000)) is None
 
 
 def test_a_result_too_large_for_it_is_left_to_the_store():

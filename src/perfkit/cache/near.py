@@ -299,7 +299,7 @@ class Near:
     def _pass_on(self, held: Held) -> None:
         if self._held.get(held.key) is not held:
             return
-        if held.frequency() > 1:
+        if held.frequency() > 0:  # the paper asks for two hits, which serves nothing but loops better
             self._weigh(held, -held.size)
             held.is_main, held.seen = True, held.hits
             self._weigh(held, held.size)
