@@ -529,6 +529,35 @@ def test_what_is_asked_for_once_more_while_it_is_new_stays():
     assert near.find(key_of(2_000)) is None
 
 
+@pytest.mark.parametrize("is_new", [True, False])
+def test_what_takes_the_place_of_a_result_that_was_asked_for_stays(is_new):
+    """A write makes it out of date; what is loaded again stays as the one before would have."""
+    near = Near(max_bytes=40 * room_of_one())
+    hold(near, 1_000)
+    assert ask(near, 1_000)
+    if not is_new:
+        hold_many(near, 2_000)
+        assert ask(near, 1_000)
+
+    hold(near, 1_000)
+    hold_many(near, 3_000)
+
+    assert near.find(key_of(1_000)) is not None
+
+
+def test_what_is_out_of_date_whenever_it_is_asked_for_goes():
+    """It is loaded again and again, and never was a hit since it was looked at."""
+    near = Near(max_bytes=40 * room_of_one())
+    hold(near, 1_000)
+    assert ask(near, 1_000)
+    hold_many(near, 2_000)
+
+    hold(near, 1_000)
+    hold_many(near, 3_000)
+
+    assert near.find(key_of(1_000)) is None
+
+
 def test_a_result_too_large_for_it_is_left_to_the_store():
     """It would put out everything else."""
     near = Near(max_bytes=100_000)

@@ -14,7 +14,8 @@ asked again; if the versions are the same, the result is proven again, and its b
 
 What goes first when there is no room: S3-FIFO (Yang et al., "FIFO queues are all you need for cache eviction", SOSP
 2023). New results stand in a small queue, and are moved to the main one if they are asked for again while there; so a
-scan passes through the small one. A hit writes one number and takes no lock.
+scan passes through the small one. What takes the place of a result that was asked for is not new. A hit writes one
+number and takes no lock.
 """
 
 from __future__ import annotations
@@ -159,6 +160,12 @@ class Held:
         """How often it was asked for since it was last looked at; at most MAX_FREQUENCY."""
         return min(self.hits - self.seen, MAX_FREQUENCY)
 
+    def follow(self, before: Held) -> None:
+        """Stand in the place of one that is no longer current, if that was asked for there; and not be new."""
+        frequency = before.frequency()
+        self.seen = -frequency
+        self.is_main = before.is_main and frequency > 0
+
 
 class Near:
     """Held results, bounded in bytes. Reading takes no lock; adding and dropping do."""
@@ -210,7 +217,9 @@ class Near:
         kept, renew, inner = made
         held = Held(key, kept, renew, size + inner, tags, versions, at_ms, expires_s, tally)
         with self._lock:
-            self._remove(key)
+            if (before := self._held.get(key)) is not None:
+                held.follow(before)
+                self._remove(key)
             if held.size <= self._small_bytes_max:
                 self._add(held)
         return held
