@@ -1,7 +1,7 @@
 """What is held in the process when there is room for a part: hits counted beside other libraries, on the same requests.
 
 perfkit has S3-FIFO, theine W-TinyLFU. The counts are the same in every run, but for theine's, which differ by a point
-or more. The second table has only those that weigh results. In the third an insert puts out another result; perfkit's
+or so. The second table has only those that weigh results. In the third an insert puts out another result; perfkit's
 also weighs the result, and finds out whether it can be handed out as it is.
 """
 

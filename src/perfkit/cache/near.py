@@ -15,7 +15,7 @@ asked again; if the versions are the same, the result is proven again, and its b
 What goes first when there is no room: S3-FIFO (Yang et al., "FIFO queues are all you need for cache eviction", SOSP
 2023). New results stand in a small queue, and are moved to the main one if they are asked for again while there; so a
 scan passes through the small one. What takes the place of a result that was asked for is not new. A hit writes one
-number and takes no lock.
+number and takes no lock. Beside W-TinyLFU, LRU, LFU and the optimum: docs/explanation/eviction.md.
 """
 
 from __future__ import annotations
