@@ -82,7 +82,7 @@ class Board:
 
 def run(*, quick: bool) -> dict[str, Any]:
     """Print and return the table; end the program with 1 if strict had a stale read."""
-    rounds, seconds = (1, 2.0) if quick else (4, 15.0)
+    rounds, seconds = (1, 2.0) if quick else (3, 6.0)
     with services.running() as up:
         if up.postgres_url is None or up.redis_url is None:
             print("No PostgreSQL or no Redis to be had: nothing is measured.", file=sys.stderr)
