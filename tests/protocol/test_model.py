@@ -389,7 +389,7 @@ def test_what_a_process_with_leases_has_committed_itself_it_sees_at_once():
     assert set(plan.explore(until=_never).stale) == {"V"}
 
 
-BESIDE: dict[str, Any] = {"processes": (1, 1), "writers": 2, "mode": "committed"}
+BESIDE: dict[str, Any] = {"processes": (1, 1), "writers": 2, "mode": "committed", "on_mark_failure": "proceed"}
 COMMITTED: dict[str, Plan] = {
     "a mark on its way while COMMIT is": Plan(**BESIDE),
     "no mark, cells read one by one": Plan(**BESIDE, names=(TABLE, ROW), split=True),
@@ -420,7 +420,7 @@ def test_committed_is_right_after_one_lost_answer():
 
 def test_committed_leaves_an_old_entry_when_a_writer_is_killed_before_its_bump():
     """Until its ttl."""
-    explored = Plan(processes=(1, 1), writers=2, mode="committed", deaths=1).explore(until=_never)
+    explored = Plan(**BESIDE, deaths=1).explore(until=_never)
 
     assert set(explored.stale) == {"V", "P"}
 
