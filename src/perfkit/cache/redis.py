@@ -63,7 +63,12 @@ class RedisStore:
         if not self._wire.posts:
             return None
         words = _in_full(self._script("mark", lambda group: [writer, hold_ms]))  # it is too late then for NOSCRIPT
-        return await self._wire.begin(Command(cells[0], words(cells)))
+        answer = await self._wire.begin(Command(cells[0], words(cells)))
+
+        async def heard() -> None:
+            _check(await answer(), len(cells))
+
+        return heard
 
     async def bump(self, cells: Keys, writer: bytes) -> None:
         await self._done(cells, self._bump_words(writer))

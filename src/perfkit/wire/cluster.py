@@ -67,11 +67,12 @@ class ClusterWire:
                 return [answer for answer in answers if answer is not None]
         raise StoreDown(f"{ahead[0].command.words[0]!s} was sent on {ROUNDS} times, last to {ahead[0].to}")
 
-    async def begin(self, command: Command) -> Callable[[], Awaitable[None]]:
+    async def begin(self, command: Command) -> Callable[[], Awaitable[Answer]]:
         return lambda: self._heard(command)
 
-    async def _heard(self, command: Command) -> None:
-        await self.run(command)
+    async def _heard(self, command: Command) -> Answer:
+        (answer,) = await self.run(command)
+        return answer
 
     async def post(self, command: Command) -> None:
         await self.run(command)

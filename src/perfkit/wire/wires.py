@@ -43,8 +43,8 @@ class Wire(Protocol):
         """
         ...
 
-    async def begin(self, command: Command) -> Callable[[], Awaitable[None]]:
-        """Send `command`. What it returns waits for the answer; it is called once, and raises what `run` would.
+    async def begin(self, command: Command) -> Callable[[], Awaitable[Answer]]:
+        """Send `command`. What it returns waits for the answer, as `run` does; it is called once.
 
         Raises:
             StoreDown: it could not be sent.
@@ -74,11 +74,12 @@ class SingleWire:
     async def run(self, *commands: Command) -> list[Answer]:
         return _answers(commands, await self._node.run(commands))
 
-    async def begin(self, command: Command) -> Callable[[], Awaitable[None]]:
+    async def begin(self, command: Command) -> Callable[[], Awaitable[Answer]]:
         pending = await self._node.begin(command)
 
-        async def heard() -> None:
-            _answers([command], [await self._node.hear(pending)])
+        async def heard() -> Answer:
+            (answer,) = _answers([command], [await self._node.hear(pending)])
+            return answer
 
         return heard
 
@@ -103,11 +104,11 @@ class GreenletWire:
     async def run(self, *commands: Command) -> list[Answer]:
         return await_in_greenlet(self._wire.run(*commands))
 
-    async def begin(self, command: Command) -> Callable[[], Awaitable[None]]:
+    async def begin(self, command: Command) -> Callable[[], Awaitable[Answer]]:
         heard = await_in_greenlet(self._wire.begin(command))
 
-        async def heard_in_greenlet() -> None:
-            await_in_greenlet(heard())
+        async def heard_in_greenlet() -> Answer:
+            return await_in_greenlet(heard())
 
         return heard_in_greenlet
 
