@@ -26,19 +26,18 @@ class TimedConnection(Protocol):
 
 
 class Deadline:
-    """How long may be read from one connection. Owns that moment."""
+    """How long may be read from one connection. Owns that moment, which is told from the first piece on."""
 
-    __slots__ = ("_is_first", "_shortened", "_timeout_s", "_until_s")
+    __slots__ = ("_shortened", "_timeout_s", "_until_s")
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._shortened: socket.socket | None = None
-        self.begin()
+        self._until_s: float | None = None
 
     def begin(self) -> None:
-        """From now on there is the whole time again."""
-        self._until_s = SYSTEM.monotonic() + self._timeout_s
-        self._is_first = True
+        """The next piece is a first one, and there is the whole time again."""
+        self._until_s = None
         if self._shortened is not None:
             self._shortened.settimeout(self._timeout_s)
             self._shortened = None
@@ -49,8 +48,8 @@ class Deadline:
         Raises:
             TimeoutError: nothing is left.
         """
-        if self._is_first:
-            self._is_first = False
+        if self._until_s is None:
+            self._until_s = SYSTEM.monotonic() + self._timeout_s
             return
         left_s = self._until_s - SYSTEM.monotonic()
         if left_s <= 0:
@@ -62,10 +61,11 @@ class Deadline:
 class _Timed:
     """A socket whose reading ends by a deadline; in all else the socket itself."""
 
-    __slots__ = ("_deadline", "_real")
+    __slots__ = ("_deadline", "_real", "sendall")
 
     def __init__(self, real: socket.socket, deadline: Deadline) -> None:
         self._real, self._deadline = real, deadline
+        self.sendall = real.sendall  # each command's: not by way of __getattr__
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)
@@ -80,14 +80,23 @@ class _Timed:
 
 
 def timed(kind: Any, timeout_s: float) -> Callable[..., TimedConnection]:
-    """Makes connections of a `kind` of redis-py's, which give `timeout_s` to each answer."""
+    """Makes connections of a `kind` of redis-py's, which give `timeout_s` to each answer.
 
-    def connect(self: Any) -> Any:
-        # what redis-py's own kinds of connections override, too: there is no public place between the two
-        return _Timed(kind._connect(self), self.deadline)  # noqa: SLF001
+    `_connect`, which gives the socket, is redis-py's own; its kinds of connections override it, and there is no public
+    place between it and the socket's use. If it is no more, or gives no socket, each piece of an answer has the
+    socket's time-out, and a server that sends by the byte is waited for. Contract: tests/facts/test_redis.py.
+    """
 
     def init(self: Any, **options: Any) -> None:
         self.deadline = Deadline(timeout_s)
         kind.__init__(self, **options)
 
-    return cast("Callable[..., TimedConnection]", type(kind.__name__, (kind,), {"__init__": init, "_connect": connect}))
+    def connect(self: Any) -> Any:
+        found = original(self)
+        return _Timed(found, self.deadline) if isinstance(found, socket.socket) else found
+
+    members: dict[str, Any] = {"__init__": init}
+    original = getattr(kind, "_connect", None)
+    if original is not None:
+        members["_connect"] = connect
+    return cast("Callable[..., TimedConnection]", type(kind.__name__, (kind,), members))
