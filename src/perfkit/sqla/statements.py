@@ -376,8 +376,8 @@ _READING = re.compile(
     re.IGNORECASE,
 )
 _MODIFYING = re.compile(
-    r"\b(?:INSERT\s+INTO|REPLACE\s+INTO|(?<!\.)DELETE\s+(?:[\w.,*\s]*\s)?FROM|MERGE\s+INTO|UPDATE\s+[^;()]+?\s+SET|TRUNCATE"
-    r"|EXPLAIN\b.*\bANALY[SZ]E\b.*\b(?:EXECUTE|REFRESH|CREATE))\b",
+    r"\A[\s(]*+EXPLAIN\b(?>.*?\bANALY[SZ]E\b).*?\b(?:EXECUTE|REFRESH|CREATE)\b"
+    r"|\b(?:INSERT\s+INTO|REPLACE\s+INTO|(?<!\.)DELETE\s+(?:[\w.,*\s]*\s)?FROM|MERGE\s+INTO|UPDATE\s+[^;()]+?\s+SET|TRUNCATE)\b",
     re.IGNORECASE | re.DOTALL,
 )
 _ASSIGNING = re.compile(r" SET | ON DUPLICATE KEY UPDATE ")
