@@ -38,6 +38,7 @@ from perfkit.cache.store import Sealed, Seen, Store, put_all
 from perfkit.errors import CacheDeclarationError, StoreDown, Unreadable
 from perfkit.sqla.reads import Reads, Use, given
 from perfkit.sqla.sessions import carrier_in
+from perfkit.sqla.watching import watchers
 
 Key = tuple[Any, ...]
 Declare = Callable[[Callable[..., Any], Sequence[str]], tuple[Callable[..., Any], Declared]]
@@ -120,6 +121,7 @@ class Lookup:
         found: dict[Key, Any] = {}
         calls: dict[Key, Call] = {}
         unasked: list[Key] = []
+        is_part = bool(watchers())  # of a load around it
         for key in dict.fromkeys(keys):
             entity = self.held(session, key)
             if entity is not None:
@@ -130,10 +132,11 @@ class Lookup:
                 calls[key] = asked
                 continue
             self._declared.count(asked, took_by(asked))
-            tell_outer(self._declared.runtime, asked)
+            if is_part:
+                tell_outer(self._declared.runtime, asked)
             if isinstance(asked, Reason) or not self._take(session, key, asked, found):
                 unasked.append(key)
-        missing, failed = await self._look(session, calls, found) if calls else ({}, [])
+        missing, failed = await self._look(session, calls, found, is_part=is_part) if calls else ({}, [])
         if missing or failed or unasked:
             await self._load(session, calls, missing, [*failed, *unasked], found)
         return {key: entity for key, entity in found.items() if entity is not None}
@@ -146,7 +149,7 @@ class Lookup:
         return True
 
     async def _look(
-        self, session: Any, calls: Mapping[Key, Call], found: dict[Key, Any]
+        self, session: Any, calls: Mapping[Key, Call], found: dict[Key, Any], *, is_part: bool
     ) -> tuple[dict[Key, _Missing], list[Key]]:
         """What has to be loaded and can be kept, and what has to be loaded."""
         ports, codec = next(iter(calls.values())).ports, self._declared.codec
@@ -164,7 +167,8 @@ class Lookup:
                 if isinstance(judged, Hit):
                     calls[key].proof.hold(judged.kept, judged.value)
                     self._declared.count(judged, calls[key].took())
-                    tell_outer(self._declared.runtime, judged)
+                    if is_part:
+                        tell_outer(self._declared.runtime, judged)
                     if not self._take(session, key, judged, found):
                         failed[key] = Reason.UNREADABLE
                 elif judged.is_marked:

@@ -141,7 +141,7 @@ class Quick:
                 if not _is_plain(sync):
                     return None
                 found += [type(sync), sync.bind]
-            elif _is_told_by_type(value):
+            elif type(value) in _BY_TYPE or _is_told_by_type(value):
                 found += [value, type(value)]
             else:
                 return None
@@ -149,9 +149,9 @@ class Quick:
 
 
 def _is_told_by_type(value: Any) -> bool:
-    """Whether it is the same as any that is equal and of the same type."""
+    """Whether it is the same as any that is equal and of the same type; for types that are not in _BY_TYPE."""
     kind = type(value)
-    return kind in _BY_TYPE or isinstance(value, Enum | type) or (kind is float and bool(value)) or is_uuid(kind)
+    return isinstance(value, Enum | type) or (kind is float and bool(value)) or is_uuid(kind)
 
 
 def _of_tenant(tenant: object) -> tuple[object, type]:
