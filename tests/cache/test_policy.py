@@ -173,7 +173,7 @@ def test_an_option_that_cannot_work_is_refused(depot, own, message):
 @pytest.mark.parametrize("mode", ["committed", "ttl"])
 def test_a_veto_is_refused_where_nothing_is_marked(mode):
     """Who asks for it, and would get none, hears of it before the store is down."""
-    with pytest.raises(CacheDeclarationError, match=f"with mode='{mode}': only mode='strict' marks"):
+    with pytest.raises(CacheDeclarationError, match=f"with mode='{mode}': only 'strict' waits"):
         Policy(mode=mode, on_mark_failure="veto")
 
 

@@ -1,10 +1,10 @@
 """Bumps that the store could not be told of yet.
 
-A commit whose tags were not marked (the store was down, or the mode does not mark) and whose bump
+A commit whose tags are not known to be marked (the store was down, or was asked too late) and whose bump
 failed leaves old entries looking valid. This process knows: until the bump has gone through, its own
 reads go to the database, and each of them tries to settle first; so does a thread, for a process that reads no more.
 A process that ends, and a cache that is closed, tries once more and says what it leaves behind.
-Other processes see the old entries until then; that is what the modes without a mark, and
+Other processes see the old entries until then; that is what "committed", and
 `on_mark_failure="proceed"`, promise and no more.
 """
 

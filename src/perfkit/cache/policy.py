@@ -143,7 +143,7 @@ class Policy:
             raise CacheDeclarationError(f"on_mark_failure={self.on_mark_failure!r}: must be 'proceed' or 'veto'.")
         if self.on_mark_failure == "veto" and self.mode != "strict":
             raise CacheDeclarationError(
-                f"on_mark_failure='veto' with mode={self.mode!r}: only mode='strict' marks, so none would be refused."
+                f"on_mark_failure='veto' with mode={self.mode!r}: only 'strict' waits for its marks, and could refuse."
             )
         for option, size in (("max_bytes", self.max_bytes), ("l1_bytes", self.l1_bytes)):
             if not isinstance(size, int) or not _is_between(size, 1, inf):
