@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 from weakref import ref
 
-from sqlalchemy import Connection, Dialect, Engine, Table, event, inspect
+from sqlalchemy import Connection, Dialect, Engine, Table, event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_scoped_session
 from sqlalchemy.orm import Mapper, Session, scoped_session
@@ -93,7 +92,7 @@ def _chosen(session: Session, tables: Collection[Table]) -> list[Engine | Connec
 
     It is called as SQLAlchemy calls it. Where it fails, a statement would, too.
     """
-    mappers: list[Mapper[Any]] = [inspect(cls) for cls in mapped_classes()]
+    mappers: list[Mapper[Any]] = [cls.__mapper__ for cls in mapped_classes()]  # type: ignore[attr-defined]
     asked: list[dict[str, Any]] = [{}, *({"clause": table} for table in tables)]
     asked += [
         {"mapper": each, "clause": each.local_table}
@@ -102,8 +101,10 @@ def _chosen(session: Session, tables: Collection[Table]) -> list[Engine | Connec
     ]
     found: dict[Engine | Connection, None] = {}
     for arguments in asked:
-        with suppress(Exception):
+        try:
             found[session.get_bind(**arguments)] = None
+        except Exception:  # noqa: BLE001, S112 - somebody's own; `suppress` would be three calls at each class
+            continue
     return list(found) or None
 
 
