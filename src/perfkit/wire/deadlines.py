@@ -96,7 +96,7 @@ def timed(kind: Any, timeout_s: float) -> Callable[..., TimedConnection]:
         return _Timed(found, self.deadline) if isinstance(found, socket.socket) else found
 
     members: dict[str, Any] = {"__init__": init}
-    original = getattr(kind, "_connect", None)
+    original: Any = getattr(kind, "_connect", None)
     if original is not None:
         members["_connect"] = connect
     return cast("Callable[..., TimedConnection]", type(kind.__name__, (kind,), members))
