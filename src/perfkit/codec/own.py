@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 
-class Own(NamedTuple):
+class OwnForm(NamedTuple):
     """What of an instance is kept, and the instance of that. `make` is given what anybody may have written."""
 
     take: Callable[[Any], Sequence[object]]
@@ -14,9 +14,9 @@ class Own(NamedTuple):
     fields: tuple[str, ...]
 
 
-OWN: dict[type, Own] = {}
+OWN: dict[type, OwnForm] = {}
 
 
 def keeps(cls: type, take: Callable[[Any], Sequence[object]], make: Callable[[Any], object], *fields: str) -> None:
     """Let codecs keep instances of `cls` by what `take` gives, which `fields` names; called once, at import."""
-    OWN[cls] = Own(take, make, fields)
+    OWN[cls] = OwnForm(take, make, fields)
