@@ -389,7 +389,7 @@ def test_what_a_process_with_leases_has_committed_itself_it_sees_at_once():
     assert set(plan.explore(until=_never).stale) == {"V"}
 
 
-BESIDE: dict[str, Any] = {"processes": (1, 1), "writers": 2, "mode": "committed", "on_mark_failure": "proceed"}
+BESIDE: dict[str, Any] = {"processes": (1, 1), "writers": 2, "mode": "committed"}
 COMMITTED: dict[str, Plan] = {
     "a mark on its way while COMMIT is": Plan(**BESIDE),
     "no mark, cells read one by one": Plan(**BESIDE, names=(TABLE, ROW), split=True),
