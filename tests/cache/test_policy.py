@@ -770,6 +770,39 @@ def test_callers_of_one_slow_load_share_it_and_not_its_value(depot):
     assert depot.loads == 1
 
 
+@pytest.mark.parametrize("options", [{}, {"keep_if": lambda found: False}], ids=["kept", "unkept"])
+def test_entities_of_a_load_with_a_timeout_are_those_of_the_callers_session(depot, options):
+    """Not of the session that it had for itself, which is closed: also of what is not kept, by a load of the caller."""
+
+    @depot.cache.query(hard_timeout=PATIENCE_S, **options)
+    def bins(session: Session) -> list[Bin]:
+        return list(session.scalars(select(Bin).order_by(Bin.id)))
+
+    for _ in range(2):
+        with Session(depot.engine) as session:
+            first, second = bins(session)
+            assert first in session
+            assert second in session
+            first.kind = "glass"  # as it was
+            session.commit()
+            assert first.id == 1, "what has expired is loaded again"
+
+
+async def test_entities_of_an_async_load_with_a_timeout_are_those_of_the_callers_session(tmp_path):
+    depot = Depot(tmp_path / "policy.db")
+
+    @depot.cache.query(hard_timeout=PATIENCE_S)
+    async def bins(session: AsyncSession) -> list[Bin]:
+        return list(await session.scalars(select(Bin).order_by(Bin.id)))
+
+    for _ in range(2):
+        async with AsyncSession(depot.async_engine) as session:
+            assert all(each in session for each in await bins(session))
+    assert (depot.cache.stats().fills, depot.cache.stats().hits) == (1, 1)
+    await depot.async_engine.dispose()
+    depot.close()
+
+
 async def test_timeouts_of_async_functions(tmp_path):
     """A task goes on."""
     depot = Depot(tmp_path / "policy.db")

@@ -21,7 +21,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from perfkit.cache.apart import Apart, Loaded, load_apart
 from perfkit.cache.call import Call
-from perfkit.cache.read import Filled, Older, Why
+from perfkit.cache.read import Filled, Hit, Older, Why
 from perfkit.cache.reasons import Reason
 from perfkit.errors import LoadTimeout
 
@@ -121,13 +121,19 @@ async def _in_time(call: Call, age_s: float | None) -> Loaded | Older:
             f"{call.declared.keys.name} took longer than its hard_timeout of {within_s:g} s. The load goes on, and its "
             f"result is kept if it comes."
         ) from None
-    if apart.is_own and isinstance(answer, Filled):
-        return answer._replace(is_apart=True)
-    if apart.is_own or isinstance(answer, Reason):
+    if isinstance(answer, Reason):
         return answer
-    if answer.kept is not None and answer.kept.payload:
-        return Filled(call.codec.unpack(answer.kept.payload), None, shared=True, kept=answer.kept)
-    return await call.asked()
+    if apart.is_own and isinstance(answer, Hit):
+        return answer
+    if apart.is_own and isinstance(answer, Filled) and not call.declared.has_entities:
+        return answer._replace(is_apart=True)
+    # what another loaded is not the caller's own, and neither are entities: their session is closed by now
+    if answer.kept is None or not answer.kept.payload:
+        return await call.asked()
+    value = call.codec.unpack(answer.kept.payload)
+    if apart.is_own and isinstance(answer, Filled):
+        return answer._replace(value=value, is_apart=True)
+    return Filled(value, None, shared=True, kept=answer.kept)
 
 
 def _age_within(call: Call, limit_s: float) -> float | None:
