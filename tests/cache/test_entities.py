@@ -763,6 +763,33 @@ def test_an_entity_that_is_not_stored_is_refused(fleet):
         new(session)
 
 
+def test_an_entity_that_has_expired_is_refused(fleet):
+    """The message says why its values are gone, and not only that they are."""
+
+    @fleet.cache.query(entities=True)
+    def trucks(session: Session) -> Any:
+        found = session.scalars(select(Truck)).all()
+        session.commit()
+        return found
+
+    with fleet.session() as session, pytest.raises(Unpackable, match=r"it has expired: its session was committed"):
+        trucks(session)
+
+
+def test_what_somebody_put_beside_the_columns_is_named(fleet):
+    """With what can be done about it."""
+
+    @fleet.cache.query(entities=True)
+    def trucks(session: Session) -> Any:
+        found = session.scalars(select(Truck)).all()
+        for each in found:
+            each.lock = threading.Lock()
+        return found
+
+    with fleet.session() as session, pytest.raises(Unpackable, match=r"its lock is of type lock; that is no column"):
+        trucks(session)
+
+
 def test_an_entity_of_a_shard_is_refused(fleet):
     """Its key alone does not tell it from that of another."""
 

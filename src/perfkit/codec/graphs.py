@@ -23,7 +23,7 @@ from uuid import UUID
 
 import msgpack
 from msgpack import ExtType
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, class_mapper
 
 from perfkit.codec.blame import Stuck
 from perfkit.codec.forms import STAMP_BYTES
@@ -194,8 +194,14 @@ def _column(name: str, entities: list[Any], column: list[Any], pack: Callable[[o
         place = next((place for place, value in enumerate(column) if value is stuck.value), None)
         holder = entities[0] if place is None else entities[place]
         kind = type(stuck.value).__qualname__
-        advice = stuck.advice or "no codec knows that: defer() it, or return values"
+        advice = stuck.advice or _advice(holder, name)
         raise Stuck(holder, f"its {name} is of type {kind}; {advice}") from None
+
+
+def _advice(holder: Any, name: str) -> str:
+    if name in class_mapper(type(holder)).attrs:
+        return "no codec knows that: defer() it, or return values"
+    return "that is no column, and no codec knows it: call it something with _ in front, which is not kept"
 
 
 def _unwrapped(value: Any) -> Any:
@@ -242,14 +248,18 @@ class Graph:
                 placed.append((made, fresh))
                 for number, entity in zip(batch.numbers, made, strict=True):
                     entities[number] = entity
-            for batch, (holders, fresh) in zip(self._batches, placed, strict=True):
-                are_new = len(fresh) == len(holders)
-                for place, linked in enumerate(batch.linked):
-                    if batch.extent.is_many(place):
-                        led_to: Iterable[Any] = [list(map(get, several)) for several in linked]
-                    else:
-                        led_to = [None if number is None else entities[number] for number in linked]
-                    batch.extent.link(place, holders, led_to, are_new=are_new)
+            # collections last: what their members lead to may be what they are keyed by
+            for wants_many in (False, True):
+                for batch, (holders, fresh) in zip(self._batches, placed, strict=True):
+                    are_new = len(fresh) == len(holders)
+                    for place, linked in enumerate(batch.linked):
+                        if batch.extent.is_many(place) is not wants_many:
+                            continue
+                        if wants_many:
+                            led_to: Iterable[Any] = [list(map(get, several)) for several in linked]
+                        else:
+                            led_to = [None if number is None else entities[number] for number in linked]
+                        batch.extent.link(place, holders, led_to, are_new=are_new)
         except Exception as strange:
             raise Unreadable(f"entities that cannot be put together: {strange}") from strange
         value = self._root(entities)

@@ -31,6 +31,7 @@ from sqlalchemy.orm.attributes import init_collection, instance_state, set_commi
 from perfkit.sqla.private import placer, tell_loaded, tell_refreshed
 
 _INSTRUMENTED = (collections.InstrumentedList, collections.InstrumentedSet, collections.InstrumentedDict)
+_PLAIN = (collections.InstrumentedList, collections.InstrumentedSet, list, set)
 MAX_EXTENTS = 10_000
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # of a function that a type was made with; another one in every process
 
@@ -86,7 +87,9 @@ class Extent:
         value = entity.__dict__[self.relations[place]]
         if not self.is_many(place):
             return value
-        return list(value.values()) if isinstance(value, dict) else list(value)
+        if type(value) in _PLAIN:
+            return list(value)
+        return list(collections.collection_adapter(value))  # whose own way may give other things, or none
 
     def placed(self, rows: Iterable[Sequence[Any]], session: Session) -> tuple[list[Any], list[Any]]:
         """The session's entities for these rows; and those of them that are new in it.
@@ -125,7 +128,8 @@ class Extent:
         """
         name = self.relations[place]
         if self.is_many(place):
-            put = _put_list if are_new else set_committed_value
+            is_list = self._properties[place].collection_class in (None, list)
+            put = _put_list if are_new and is_list else set_committed_value
             for entity, several in zip(entities, led_to, strict=True):
                 if name not in entity.__dict__:
                     put(entity, name, several)
@@ -135,13 +139,9 @@ class Extent:
 
 
 def _put_list(entity: object, name: str, members: list[Any]) -> None:
-    """`set_committed_value`, where nothing is pending; SQLAlchemy's own list is filled at once, without events too."""
+    """`set_committed_value`, where nothing is pending, of SQLAlchemy's own list: filled at once, without events too."""
     init_collection(entity, name)
-    collection = entity.__dict__[name]
-    if type(collection) is collections.InstrumentedList:
-        list.extend(collection, members)
-    else:
-        set_committed_value(entity, name, members)
+    list.extend(entity.__dict__[name], members)
 
 
 def begin_as_a_load_would(session: Session) -> None:
@@ -164,6 +164,8 @@ def extent_of(entity: Any) -> Extent:
         raise NoExtent("it is not of a session and stored: return what a query of this session gave")
     if state.identity_token is not None:
         raise NoExtent("it is of one shard of several: return values")
+    if state.expired:
+        raise NoExtent("it has expired: its session was committed or rolled back after it was loaded")
     loaded = tuple(state.dict)
     extent = _extents.get((type(entity), loaded))
     if extent is None:
