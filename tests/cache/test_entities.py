@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import gc
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -47,14 +48,15 @@ from sqlalchemy.orm import (
     sessionmaker,
     undefer,
     with_expression,
+    with_loader_criteria,
 )
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.orm.identity import IdentityMap
 
 from perfkit import Cache, Policy
-from perfkit.cache import MemoryStore, Reason
+from perfkit.cache import MemoryStore, Reason, only
 from perfkit.codec import Codec, Graph
-from perfkit.errors import Unpackable, Unreadable
+from perfkit.errors import NotCached, Unpackable, Unreadable
 from perfkit.sqla import entities
 from tests.cache.test_dependencies import Counting
 
@@ -761,6 +763,54 @@ def test_an_entity_that_is_not_stored_is_refused(fleet):
 
     with fleet.session() as session, pytest.raises(Unpackable, match=r"result, of type .*Truck.* stored"):
         new(session)
+
+
+OF_ONE = with_loader_criteria(Truck, lambda cls: cls.id == 1)
+
+
+@pytest.mark.parametrize("tags", [(), only(Depot, Truck)], ids=["learned", "given"])
+def test_entities_under_criteria_are_not_kept(fleet, tags):
+    """What they load later obeys the criteria of their statement, of which nothing would be left after a hit."""
+
+    @fleet.cache.query(entities=True, tags=tags)
+    def depots(session: Session) -> Any:
+        return session.scalars(select(Depot).where(Depot.id == 2).options(OF_ONE)).all()
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            with fleet.session() as session:
+                assert [truck.id for truck in depots(session)[0].trucks] == [1]
+    assert fleet.cache.stats().unkept == {Reason.CRITERIA: 2}
+    assert [str(each.message).endswith("propagate_to_loaders=False takes it off them.") for each in told] == (
+        [] if tags else [True]
+    )
+
+
+def test_entities_under_criteria_for_their_own_statement_are_kept(fleet):
+    """What they load later is under none."""
+    alone = with_loader_criteria(Depot, lambda cls: cls.id == 2, propagate_to_loaders=False)
+    depots = fleet.cached(lambda: select(Depot).options(alone))
+    with fleet.session() as session:
+        assert [depot.id for depot in depots(session)] == [2]
+    assert fleet.cache.stats().hits == 1
+
+
+def test_entities_by_their_keys_under_criteria_are_not_kept(fleet):
+    """Which a listener of the session has given them."""
+
+    def filtered(state: Any) -> None:
+        if not state.is_relationship_load and not state.is_column_load:
+            state.statement = state.statement.options(OF_ONE)
+
+    for _ in range(2):
+        with fleet.session() as session, warnings.catch_warnings(action="ignore", category=NotCached):
+            event.listen(session, "do_orm_execute", filtered)
+            assert [truck.id for truck in fleet.cache.get(session, Depot, 2).trucks] == [1]
+        with fleet.session() as session, warnings.catch_warnings(action="ignore", category=NotCached):
+            event.listen(session, "do_orm_execute", filtered)
+            assert [truck.id for truck in fleet.cache.get_many(session, Depot, [2])[2].trucks] == [1]
+    assert fleet.cache.stats().hits == 0
 
 
 def test_an_entity_that_has_expired_is_refused(fleet):

@@ -35,7 +35,7 @@ from perfkit.cache.tags import family_of
 from perfkit.errors import StoreDown
 from perfkit.sqla.changes import Changes, SeeingChanges
 from perfkit.sqla.private import noticing_held
-from perfkit.sqla.sessions import Astray, Carrier, Strangers, holds_entities_of, reads_uncommitted
+from perfkit.sqla.sessions import Astray, Carrier, Strangers, has_criteria, holds_entities_of, reads_uncommitted
 from perfkit.sqla.watching import Watcher, Watching
 from perfkit.waiting import blocks_a_loop
 
@@ -247,8 +247,11 @@ class Call:
         uncommitted = any(concerns(changes, families) for changes in self._seen)
         if uncommitted or any(wrote(each, families) for each in self._carriers):
             return Reason.LOADER_WROTE
+        is_bound = self.declared.has_entities and any(map(has_criteria, self._carriers))
         if observation is None:
-            return None
+            return Reason.CRITERIA if is_bound else None
+        if is_bound:
+            observation.refuse(Reason.CRITERIA, f"{Reason.CRITERIA.value}; propagate_to_loaders=False takes it off them")
         if not observation.has_read and not self.declared.families:
             observation.refuse(Reason.NOTHING_READ)
         if not fit_an_entry(observation.observed):

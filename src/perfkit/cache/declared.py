@@ -45,7 +45,7 @@ from perfkit.sqla.entities import is_mapped, reached_from, types_in_columns
 from perfkit.sqla.private import mapped_classes
 from perfkit.sqla.sessions import Carrier, carrier_in
 
-_FOR_GOOD = frozenset({Reason.NOTHING_READ, Reason.UNKNOWN_READS, Reason.VOLATILE})
+_FOR_GOOD = frozenset({Reason.NOTHING_READ, Reason.UNKNOWN_READS, Reason.VOLATILE, Reason.CRITERIA})
 
 
 class Declared:
@@ -335,7 +335,8 @@ class Declared:
             if self.stays:  # a statement: its function is ours
                 warn_caller(message, NotCached)
             else:
-                self._warn(f"{message} tags=only(…) says all that it depends on.")
+                advice = "" if reason is Reason.CRITERIA else " tags=only(…) says all that it depends on."
+                self._warn(message + advice)
 
     def warn_unwatched(self) -> None:
         """Say, once for the cache, that `watch` was forgotten."""

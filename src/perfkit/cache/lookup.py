@@ -86,6 +86,7 @@ class Lookup:
             reads=self._declared.reads,
             policy=self._declared.policy,
             version=0,
+            entities=True,
         )
 
     def key_of(self, identity: object) -> Key:

@@ -26,6 +26,7 @@ class Reason(Enum):
     UNKNOWN_READS = "what a statement reads cannot be known: a view, a function or SQL text of which nobody has said it"
     VOLATILE = "a statement takes the time, a random number or a lock, so that its result is for one call only"
     OLDER = "it calls a function that was answered by an older result"
+    CRITERIA = "with_loader_criteria goes with its entities, and what they load later could not obey it after a hit"
     STAGE = "the function's stage is off, or a part of all keys to which this one does not belong"
     SHADOW = "the function's stage is shadow: the cache was asked, and the database answered"
     NO_SESSION = "its entities need one session to live in, and it was passed none, or several"

@@ -15,7 +15,7 @@ from weakref import ref
 from sqlalchemy import Connection, Dialect, Engine, Table, event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_scoped_session
-from sqlalchemy.orm import Mapper, Session, scoped_session
+from sqlalchemy.orm import LoaderCriteriaOption, Mapper, Session, scoped_session
 
 from perfkit.sqla.changes import Changes, changes_in, is_isolated_by_hand, peek
 from perfkit.sqla.private import engine_isolation, mapped_classes, root_engine
@@ -210,6 +210,15 @@ def holds_entities_of(carrier: Carrier, tables: Collection[str]) -> bool:
         for mapper in {state.mapper for state in carrier.identity_map.all_states()}
         for table in mapper.tables
     )
+
+
+def has_criteria(carrier: Carrier) -> bool:
+    """Whether it holds entities that `with_loader_criteria` goes with, so that what they load later obeys it, too."""
+    if not isinstance(carrier, Session):
+        return False
+    # one for all that a statement has loaded
+    found = {id(state.load_options): state.load_options for state in carrier.identity_map.all_states()}
+    return any(isinstance(option, LoaderCriteriaOption) for options in found.values() for option in options)
 
 
 class Strangers:
