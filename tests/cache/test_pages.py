@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -158,3 +159,19 @@ def test_a_page_that_somebody_else_has_written_is_unreadable(place, strange):
 
     with pytest.raises(Unreadable):
         codec.unpack(raw[:1] + msgpack.packb([[number, stamp, msgpack.packb([parts])], root]))
+
+
+def test_an_empty_page_lives_for_the_negative_time(stocked):
+    """As an empty list does; a page with rows lives for the ttl."""
+
+    @stocked.cache.query(ttl=60, negative=0.001)
+    def page_of(session: Session, above: int) -> Page[Bin]:
+        stocked.loads[f"above {above}"] += 1
+        return keyset(session, select(Bin).where(Bin.id > above).order_by(Bin.id), size=3)
+
+    for above in (0, ITEMS):
+        for _ in range(2):
+            with Session(stocked.engine) as session:
+                page_of(session, above)
+            time.sleep(0.005)
+    assert stocked.loads == {"above 0": 1, f"above {ITEMS}": 2}

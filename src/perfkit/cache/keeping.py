@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from math import log
 from typing import Any, NamedTuple
 
 from perfkit.cache.raised import Raised
+from perfkit.codec.own import OWN
 
 _EMPTY = (list, tuple, dict, set, frozenset)
 
@@ -40,9 +41,7 @@ class Keeping(NamedTuple):
 
     def life_ms(self, value: Any, chance: Callable[[], float]) -> int:
         """For how long `value` is kept."""
-        is_negative = self.negative_ms is not None and (
-            value is None or type(value) is Raised or (type(value) in _EMPTY and not value)
-        )
+        is_negative = self.negative_ms is not None and _is_negative(value)
         life_ms = min(self.negative_ms or self.ttl_ms, self.ttl_ms) if is_negative else self.ttl_ms
         if not self.jitter:
             return life_ms
@@ -65,3 +64,10 @@ class Keeping(NamedTuple):
 
     def _ahead_ms(self, took_us: int, chance: Callable[[], float]) -> float:
         return took_us / 1000 * self.early * -log(1.0 - chance())
+
+
+def _is_negative(value: Any) -> bool:
+    """Whether it says that there is nothing."""
+    if value is None or type(value) is Raised:
+        return True
+    return (type(value) in _EMPTY or type(value) in OWN) and isinstance(value, Sized) and not len(value)
