@@ -205,6 +205,35 @@ def test_one_and_many_find_what_the_other_kept(fleet):
         assert fleet.cache.get(session, Depot, 2).name == "south"
 
 
+@pytest.mark.parametrize(
+    ("keys", "found"),
+    [(["2"], {"2": 2}), (["2", 1], {"2": 2, 1: 1}), (["2", 2, 9], {"2": 2, 2: 2}), (["9"], {})],
+    ids=["alone", "beside", "both", "none"],
+)
+def test_keys_that_only_the_database_takes_for_the_entitys_find_it(fleet, keys, found):
+    """As `get` and the session do; and none is kept as if it were not there."""
+    for _ in range(2):
+        with fleet.session() as session:
+            assert {key: each.id for key, each in fleet.cache.get_many(session, Depot, keys).items()} == found
+    for key in found:
+        with fleet.session() as session:
+            assert fleet.cache.get(session, Depot, key).id == int(key)
+
+
+def test_keys_that_only_the_database_takes_for_the_entitys_find_it_in_async_sessions(tmp_path):
+    fleet = Fleet(tmp_path / "fleet.db")
+    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'fleet.db'}")
+    fleet.cache.watch(engine)
+
+    async def run() -> None:
+        async with AsyncSession(engine) as session:
+            assert set(await fleet.cache.get_many(session, Depot, ["2", 1])) == {"2", 1}
+        await engine.dispose()
+
+    asyncio.run(run())
+    fleet.close()
+
+
 def test_forty_rows_depend_each_on_its_own(fleet):
     """However many are loaded at once."""
     with fleet.session() as session:

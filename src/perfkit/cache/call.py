@@ -251,7 +251,8 @@ class Call:
         if observation is None:
             return Reason.CRITERIA if is_bound else None
         if is_bound:
-            observation.refuse(Reason.CRITERIA, f"{Reason.CRITERIA.value}; propagate_to_loaders=False takes it off them")
+            why = f"{Reason.CRITERIA.value}; propagate_to_loaders=False takes it off them"
+            observation.refuse(Reason.CRITERIA, why)
         if not observation.has_read and not self.declared.families:
             observation.refuse(Reason.NOTHING_READ)
         if not fit_an_entry(observation.observed):

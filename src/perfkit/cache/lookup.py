@@ -204,7 +204,7 @@ class Lookup:
         keys = [*missing, *others]
         if not missing:
             loaded = self._loading.function(session, self._statement(keys))
-            self._add(await loaded if isawaitable(loaded) else loaded, keys, found)
+            await self._add(session, await loaded if isawaitable(loaded) else loaded, keys, found)
             return
         one = calls[next(iter(missing))]
         captured = {
@@ -236,15 +236,21 @@ class Lookup:
         loaded = await one.ports.waiting.call(call.load)
         took_us = int((clock.monotonic() - began_s) * 1_000_000) // len(keys)
         unkept = call.may_keep(loaded)
-        if not self._add(loaded, keys, found) and unkept is None:
+        if not await self._add(session, loaded, keys, found) and unkept is None:
             unkept = Reason.UNKNOWN_READS
         await self._keep(calls, missing, found, _Load(observation, unkept, at_ms, took_us))
 
-    def _add(self, loaded: Sequence[Any], keys: Sequence[Key], found: dict[Key, Any]) -> bool:
+    async def _add(self, session: Any, loaded: Sequence[Any], keys: Sequence[Key], found: dict[Key, Any]) -> bool:
         """Whether each that was loaded is one of those that were asked for, by the same key."""
         entities = {tuple(self._mapper.primary_key_from_instance(entity)): entity for entity in loaded}
         found.update({key: entities.get(key) for key in keys})
-        return entities.keys() <= set(keys)
+        absent = [key for key in keys if key not in entities]
+        if entities.keys() <= set(keys) and not (absent and _are_alike(keys)):
+            return True
+        for key in absent:  # for the database "7" may be 7, and "a" may be "A": it says which is which
+            one = self._declared.function(session, *key)
+            found[key] = await one if isawaitable(one) else one
+        return False
 
     async def _keep(
         self, calls: Mapping[Key, Call], missing: Mapping[Key, _Missing], found: Mapping[Key, Any], load: _Load
@@ -305,6 +311,11 @@ class _RowsObserved(Observation):
         column = self.tables.get(use.table)
         values = [each for name, bind in use.pins if name == column for each in given(parameters, bind)]
         return bool(values) and all((value,) in self.keys for value in values)
+
+
+def _are_alike(keys: Sequence[Key]) -> bool:
+    """Whether two of them may be one and the same for the database."""
+    return len({tuple(str(part).strip().casefold() for part in key) for key in keys}) < len(keys)
 
 
 async def _captured(groups: Iterable[Sequence[bytes]], store: Store) -> dict[bytes, Version | None]:
