@@ -506,6 +506,34 @@ def test_an_expired_entity_has_its_values_again(fleet):
         assert session.dirty
 
 
+def test_what_the_function_put_beside_the_columns_is_that_of_each_call(fleet):
+    """Also where the session holds the entity with what another call has put there, or the same one before a change."""
+
+    @fleet.cache.query(entities=True)
+    def ranked(session: Session, factor: int) -> Any:
+        found = session.scalars(select(Depot).order_by(Depot.id)).all()
+        trucks = session.scalar(select(func.count(Truck.id)))
+        for each in found:
+            each.rank = each.id * factor + trucks * 100
+        return found
+
+    for factor in (1, 2):
+        with fleet.session() as session:
+            ranked(session, factor)
+    with fleet.session() as session:
+        held = session.scalars(select(Depot)).all()
+        for factor, ranks in ((1, [601, 602]), (2, [602, 604]), (1, [601, 602])):
+            assert [each.rank for each in ranked(session, factor)] == ranks
+        session.commit()
+        with fleet.session() as other:
+            other.delete(other.get_one(Truck, 6))
+            other.commit()
+        with fleet.session() as other:
+            ranked(other, 1)
+        assert [each.rank for each in ranked(session, 1)] == [501, 502]
+        assert [each.rank for each in held] == [501, 502]
+
+
 def test_a_rollback_ends_what_a_hit_gave_as_what_a_load_gave(fleet):
     """No transaction had begun, so that nothing expired, and the session gave the old values for ever after."""
     trucks = fleet.cached(lambda: select(Truck).where(Truck.id == 1))

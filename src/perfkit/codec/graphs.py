@@ -200,7 +200,7 @@ def _column(name: str, entities: list[Any], column: list[Any], pack: Callable[[o
 
 def _advice(holder: Any, name: str) -> str:
     if name in class_mapper(type(holder)).attrs:
-        return "no codec knows that: defer() it, or return values"
+        return "no codec knows that: let python_type of the column's type be that class, defer() it, or return values"
     return "that is no column, and no codec knows it: call it something with _ in front, which is not kept"
 
 

@@ -107,13 +107,12 @@ class Extent:
         have, changed = state.dict, state.committed_state
         names: list[str] = []
         for name, value in zip(self.columns, row, strict=True):
-            if name in have or name in changed:
-                continue
-            if name in state.manager:
+            if name not in state.manager:
+                if have.setdefault(name, value) != value:  # the function would put its own there, a load would not
+                    raise NoExtent(f"the session holds a {type(entity).__qualname__} with another {name}")
+            elif name not in have and name not in changed:
                 set_committed_value(entity, name, value)
                 names.append(name)
-            else:
-                have[name] = value
         if names:
             tell_refreshed(entity, names)
 
