@@ -793,6 +793,39 @@ def test_an_entity_that_is_not_stored_is_refused(fleet):
         new(session)
 
 
+def test_entities_that_are_filled_anew_are_not_kept(fleet):
+    """What the session held before would be as old after a hit as it was."""
+
+    @fleet.cache.query(entities=True)
+    def depots(session: Session) -> Any:
+        statement = select(Depot).order_by(Depot.id).execution_options(populate_existing=True)
+        return session.scalars(statement).all()
+
+    with fleet.session() as session, fleet.session() as other:
+        held = session.get_one(Depot, 1)
+        session.rollback()
+        assert held.name == "north"
+        other.get_one(Depot, 1).name = "east"
+        other.commit()
+        with fleet.session() as third, pytest.warns(NotCached, match="populate_existing"):
+            depots(third)
+        assert depots(session)[0].name == "east"
+    assert fleet.cache.stats().hits == 0
+
+
+def test_values_that_are_read_anew_are_kept(fleet):
+    """They hold nothing of the session."""
+
+    @fleet.cache.query
+    def names(session: Session) -> list[str]:
+        return [each.name for each in session.scalars(select(Depot).execution_options(populate_existing=True))]
+
+    for _ in range(2):
+        with fleet.session() as session:
+            assert sorted(names(session)) == ["north", "south"]
+    assert fleet.cache.stats().hits == 1
+
+
 OF_ONE = with_loader_criteria(Truck, lambda cls: cls.id == 1)
 
 

@@ -253,6 +253,8 @@ class Call:
         if is_bound:
             why = f"{Reason.CRITERIA.value}; propagate_to_loaders=False takes it off them"
             observation.refuse(Reason.CRITERIA, why)
+        if self.declared.has_entities and observation.fills_anew:
+            observation.refuse(Reason.VOLATILE, "populate_existing fills what its session holds, which a hit would not")
         if not observation.has_read and not self.declared.families:
             observation.refuse(Reason.NOTHING_READ)
         if not fit_an_entry(observation.observed):

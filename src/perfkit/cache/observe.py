@@ -53,6 +53,7 @@ class Observation:
         self._observed: dict[bytes, None] = {}
         self._fine: dict[str, int] = {}
         self.has_read = False
+        self.fills_anew = False  # whether what the session held already was filled anew, too
         self._is_open = explains
 
     def begin(self, captured: Mapping[bytes, Version]) -> None:
@@ -94,6 +95,7 @@ class Observation:
         if not self._is_open or (self.unfit not in (None, Reason.SNAPSHOT) and self.statements is None):
             return
         self.has_read = True
+        self.fills_anew = self.fills_anew or bool(context.execution_options.get("populate_existing"))
         tags = self._coarse(self._tags(connection, context, sql))
         self._seen.update(dict.fromkeys(tags))
         if self.statements is not None:
