@@ -86,9 +86,7 @@ def cache(engine: Engine) -> Iterator[Cache]:
 
 
 def by_badge(session: Session) -> Depot:
-    return session.scalars(
-        select(Depot).options(selectinload(Depot.by_badge).selectinload(Truck.badge))
-    ).one()
+    return session.scalars(select(Depot).options(selectinload(Depot.by_badge).selectinload(Truck.badge))).one()
 
 
 def test_a_collection_of_somebodys_own_is_looked_into_as_sqlalchemy_does(engine, cache):

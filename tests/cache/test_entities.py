@@ -534,6 +534,31 @@ def test_what_the_function_put_beside_the_columns_is_that_of_each_call(fleet):
         assert [each.rank for each in held] == [501, 502]
 
 
+@pytest.mark.parametrize("expires", [None, ["plate", "x", "depot"]], ids=["all", "some"])
+def test_an_entity_that_had_expired_counts_as_loaded(fleet, expires):
+    """As after a load: nothing that it has is still waited for."""
+
+    def statement() -> Any:
+        return select(Truck).order_by(Truck.id).options(selectinload(Truck.depot))
+
+    trucks = fleet.cached(statement)
+    found = []
+    for read in (trucks, lambda session: session.scalars(statement()).all()):
+        with fleet.session() as session:
+            held = session.get_one(Truck, 1)
+            session.expire(held, expires)
+            session.rollback() if expires is None else None
+            assert read(session)[0] is held
+            state = sa_inspect(held)
+            found.append((sorted(state.expired_attributes), sorted(state.unloaded), state.expired, state.modified))
+            session.expire(held, ["price"])
+            assert held.price == Decimal("1000.50")
+            with fleet.silently():
+                assert held.depot.name == "south"
+                assert held.place == Point(1.0, 2.5)
+    assert found[0] == found[1]
+
+
 def test_a_rollback_ends_what_a_hit_gave_as_what_a_load_gave(fleet):
     """No transaction had begun, so that nothing expired, and the session gave the old values for ever after."""
     trucks = fleet.cached(lambda: select(Truck).where(Truck.id == 1))

@@ -24,7 +24,7 @@ class Reason(Enum):
     OVERTAKEN = "a writer changed the table while it was being found out on which of its rows the result depends"
     NOTHING_READ = "no statement was seen, so that nobody can tell what the result depends on: give tags"
     UNKNOWN_READS = "what a statement reads cannot be known: a view, a function or SQL text of which nobody has said it"
-    VOLATILE = "a statement takes the time, a random number or a lock, or fills what its session holds: for one call only"
+    VOLATILE = "a statement takes the time, a random number or a lock, or fills what a session holds: for one call"
     OLDER = "it calls a function that was answered by an older result"
     CRITERIA = "with_loader_criteria goes with its entities, and what they load later could not obey it after a hit"
     STAGE = "the function's stage is off, or a part of all keys to which this one does not belong"

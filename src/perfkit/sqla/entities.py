@@ -115,6 +115,7 @@ class Extent:
                 names.append(name)
         if names:
             tell_refreshed(entity, names)
+            state.expired_attributes.difference_update(have)  # also what is made of columns by who was told
 
     def tell_loaded(self, session: Session, fresh: Iterable[Any]) -> None:
         """Call who listens to loads, once they are complete."""
@@ -134,7 +135,10 @@ class Extent:
                     put(entity, name, several)
             return
         for entity, one in zip(entities, led_to, strict=True):
-            entity.__dict__.setdefault(name, one)
+            if are_new:
+                entity.__dict__[name] = one
+            elif name not in entity.__dict__:
+                set_committed_value(entity, name, one)  # one that had expired has not any more
 
 
 def _put_list(entity: object, name: str, members: list[Any]) -> None:
