@@ -133,8 +133,10 @@ def test_values_structure_and_options_are_the_key(fleet):
         select(Truck).limit(1),
         select(Truck).limit(2),
         select(Truck).order_by(Truck.id.desc()).limit(2),
-        select(Truck).options(with_loader_criteria(Truck, Truck.id > 1)),
-        select(Truck).options(with_loader_criteria(Truck, Truck.id > 2)),
+        select(Truck).options(with_loader_criteria(Truck, Truck.id > 1, propagate_to_loaders=False)),
+        select(Truck.id).options(with_loader_criteria(Truck, Truck.id > 1)),
+        select(Truck).options(with_loader_criteria(Truck, Truck.id > 2, propagate_to_loaders=False)),
+        select(Truck.id).options(with_loader_criteria(Truck, Truck.id > 2)),
     ]
     for statement in asked:
         with fleet.session() as session:
