@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import psycopg
 import pytest
-from sqlalchemy import create_engine, select
+from sqlalchemy import Connection, create_engine, select, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from perfkit import Cache, Policy
@@ -20,6 +23,7 @@ from perfkit.wire.wires import open_wires
 from tests.servers import OwnCluster, OwnRedis
 from tools.services import Program
 
+LONG_S = 30
 PATIENCE_S = 10.0  # with a store: a busy machine is not a server that is down
 
 
@@ -168,6 +172,52 @@ class Shops:
         """The cell of the first row, as the first of them reads it."""
         (value,) = run_now(self._made[0].store._real.read([b"real:t:{bins}:bins#1"])).values
         return value or b""
+
+
+WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'advisory' AND datname = current_database()"
+
+
+def hang_commits(connection: Connection) -> None:
+    """From now on an UPDATE of `bins` waits at COMMIT for the advisory lock 42."""
+    connection.execute(
+        text(
+            "CREATE FUNCTION wait_a_little() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN PERFORM pg_advisory_lock(42); RETURN NULL; END $$"
+        )
+    )
+    connection.execute(
+        text(
+            "CREATE CONSTRAINT TRIGGER at_commit AFTER UPDATE ON bins DEFERRABLE INITIALLY DEFERRED "
+            "FOR EACH ROW EXECUTE FUNCTION wait_a_little()"
+        )
+    )
+
+
+def cut_inside_commit(writer: Shop, pg_url: str) -> list[BaseException]:
+    """Let it write while COMMIT hangs, and terminate its backend there; what it raised."""
+    failed: list[BaseException] = []
+
+    def write() -> None:
+        try:
+            writer.write("new")
+        except DBAPIError as error:
+            failed.append(error)
+
+    with psycopg.connect(pg_url, autocommit=True) as outside:
+        outside.execute("SELECT pg_advisory_lock(42)")
+        thread = threading.Thread(target=write)
+        thread.start()
+        while (found := outside.execute(WAITING).fetchone()) is None:
+            pass
+        outside.execute("SELECT pg_terminate_backend(%s)", found)
+        thread.join(LONG_S)
+    return failed
+
+
+@pytest.fixture
+def posting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine, a bump is posted."""
+    monkeypatch.setattr("perfkit.cache.write.POSTED_WITHIN_S", LONG_S)
 
 
 @pytest.fixture

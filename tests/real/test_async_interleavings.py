@@ -21,7 +21,7 @@ from perfkit import Cache, Policy
 from perfkit.cache import Reason, Seen
 from perfkit.cache.store import Heard
 from perfkit.sqla.private import await_in_greenlet
-from tests.real.conftest import Base, Bin
+from tests.real.conftest import WAITING, Base, Bin, hang_commits
 
 LONG_S = 30
 Hook = Callable[[], Awaitable[None]]
@@ -283,35 +283,18 @@ async def test_a_writer_that_is_cancelled_leaves_its_mark_or_has_not_committed(p
     assert await process.read() == ("old" if where == "COMMIT" else "new")
 
 
-async def hanging_commit(engine: AsyncEngine) -> None:
-    """From now on an UPDATE of `bins` waits at COMMIT for the advisory lock 42."""
-    async with engine.begin() as connection:
-        await connection.execute(
-            text(
-                "CREATE FUNCTION wait_a_little() RETURNS trigger LANGUAGE plpgsql AS "
-                "$$ BEGIN PERFORM pg_advisory_lock(42); RETURN NULL; END $$"
-            )
-        )
-        await connection.execute(
-            text(
-                "CREATE CONSTRAINT TRIGGER at_commit AFTER UPDATE ON bins DEFERRABLE INITIALLY DEFERRED "
-                "FOR EACH ROW EXECUTE FUNCTION wait_a_little()"
-            )
-        )
-
-
 @pytest.mark.parametrize("how", ["terminated", "cancelled"])
 async def test_a_commit_of_which_nobody_hears_leaves_the_mark(processes, redis_url, how):
     """The backend is terminated inside COMMIT, or the task is cancelled while COMMIT hangs and goes through later."""
     process, writer = processes(mark_hold=60), processes(mark_hold=60)
     await writer.write("old")
-    await hanging_commit(writer.engine)
+    async with writer.engine.begin() as connection:
+        await connection.run_sync(hang_commits)
     assert await process.read() == "old"
     async with process.engine.connect() as outside:
         await outside.execute(text("SELECT pg_advisory_lock(42)"))
         writing = asyncio.create_task(writer.write("new"))
-        waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'advisory' AND datname = current_database()"
-        while (pid := (await outside.execute(text(waiting))).scalar()) is None:
+        while (pid := (await outside.execute(text(WAITING))).scalar()) is None:
             pass
         if how == "terminated":
             await outside.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})

@@ -6,17 +6,15 @@ import asyncio
 import threading
 from collections.abc import Iterator, Sequence
 
-import psycopg
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
 
 from perfkit.cache import Reason
 from perfkit.cache.store import Heard
 from perfkit.errors import StoreDown
 from tests.conftest import url_of
-from tests.real.conftest import Base, GatedStore, Shop, Shops
-from tests.real.test_async_interleavings import Process, hanging_commit
+from tests.real.conftest import WAITING, Base, GatedStore, Shop, Shops, cut_inside_commit, hang_commits
+from tests.real.test_async_interleavings import Process
 from tests.servers import until
 
 LONG_S = 30
@@ -32,12 +30,6 @@ def service(pg_url: str, request: pytest.FixtureRequest) -> Iterator[Shops]:
 def shops(pg_url: str, redis_url: str) -> Iterator[Shops]:
     with Shops(pg_url, redis_url, mode="committed") as made:
         yield made
-
-
-@pytest.fixture
-def posting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However busy the machine, a bump is posted."""
-    monkeypatch.setattr("perfkit.cache.write.POSTED_WITHIN_S", LONG_S)
 
 
 @pytest.mark.usefixtures("posting")
@@ -150,38 +142,15 @@ def test_a_server_that_dies_inside_the_commit_is_told_of_it_when_it_is_back(pg_u
     shop.close()
 
 
-HANGING = """
-    CREATE FUNCTION wait_a_little() RETURNS trigger LANGUAGE plpgsql AS
-        $$ BEGIN PERFORM pg_advisory_lock(42); RETURN NULL; END $$;
-    CREATE CONSTRAINT TRIGGER at_commit AFTER UPDATE ON bins DEFERRABLE INITIALLY DEFERRED
-        FOR EACH ROW EXECUTE FUNCTION wait_a_little()
-"""
-WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'advisory' AND datname = current_database()"
-
-
 def test_a_connection_cut_inside_commit_leaves_the_mark(shops, pg_url):
     """The outcome is not known: nothing is published, and nothing is owed, before the mark is over."""
     shop, writer = shops(), shops()
     writer.write("old")
     assert shop.read() == "old"
     with writer.engine.begin() as connection:
-        connection.execute(text(HANGING))
-    with psycopg.connect(pg_url, autocommit=True) as outside:
-        outside.execute("SELECT pg_advisory_lock(42)")
-        failed: list[BaseException] = []
+        hang_commits(connection)
 
-        def write() -> None:
-            try:
-                writer.write("new")
-            except DBAPIError as error:
-                failed.append(error)
-
-        thread = threading.Thread(target=write)
-        thread.start()
-        while (found := outside.execute(WAITING).fetchone()) is None:
-            pass
-        outside.execute("SELECT pg_terminate_backend(%s)", found)
-        thread.join(LONG_S)
+    failed = cut_inside_commit(writer, pg_url)
 
     assert len(failed) == 1
     assert shops.cell().startswith(b"d")
@@ -218,7 +187,8 @@ async def test_readers_do_not_wait_for_a_commit_that_hangs(pg_url, redis_url, mo
     process = Process(pg_url, "asyncpg", redis_url, mode="committed")
     await created(process)
     await process.write("old")
-    await hanging_commit(process.engine)
+    async with process.engine.begin() as connection:
+        await connection.run_sync(hang_commits)
     async with process.engine.connect() as outside:
         await outside.execution_options(isolation_level="AUTOCOMMIT")
         await outside.execute(text("SELECT pg_advisory_lock(42)"))

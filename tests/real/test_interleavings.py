@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 import redis
 from sqlalchemy import select, text
@@ -20,7 +19,7 @@ from sqlalchemy.orm import Session
 from perfkit.cache import Reason
 from perfkit.clock import SystemClock
 from tests.conftest import url_of
-from tests.real.conftest import Bin, Shops
+from tests.real.conftest import Bin, Shops, cut_inside_commit, hang_commits
 from tests.servers import until
 
 LONG_S = 30
@@ -81,12 +80,6 @@ def test_a_read_between_commit_and_bump_gets_the_new_row(service):
     assert shop.loads == loads + 2
     assert shop.cache.stats().unkept[Reason.MARKED] == 2
     assert (shop.read(), shop.read(), shop.loads) == ("new", "new", loads + 3)
-
-
-@pytest.fixture
-def posting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However busy the machine, a bump is posted."""
-    monkeypatch.setattr("perfkit.cache.write.POSTED_WITHIN_S", LONG_S)
 
 
 @pytest.mark.usefixtures("posting")
@@ -222,36 +215,10 @@ def test_a_connection_cut_inside_commit_leaves_the_mark(service, pg_url):
     writer.write("old")
     assert shop.read() == "old"
     with writer.engine.begin() as connection:
-        connection.execute(
-            text(
-                "CREATE FUNCTION wait_a_little() RETURNS trigger LANGUAGE plpgsql AS "
-                "$$ BEGIN PERFORM pg_advisory_lock(42); RETURN NULL; END $$"
-            )
-        )
-        connection.execute(
-            text(
-                "CREATE CONSTRAINT TRIGGER at_commit AFTER UPDATE ON bins DEFERRABLE INITIALLY DEFERRED "
-                "FOR EACH ROW EXECUTE FUNCTION wait_a_little()"
-            )
-        )
+        hang_commits(connection)
     shop.read()
-    with psycopg.connect(pg_url, autocommit=True) as outside:
-        outside.execute("SELECT pg_advisory_lock(42)")
-        failed: list[BaseException] = []
 
-        def write() -> None:
-            try:
-                writer.write("new")
-            except DBAPIError as error:
-                failed.append(error)
-
-        thread = threading.Thread(target=write)
-        thread.start()
-        waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'advisory' AND datname = current_database()"
-        while (found := outside.execute(waiting).fetchone()) is None:
-            pass
-        outside.execute("SELECT pg_terminate_backend(%s)", found)
-        thread.join(LONG_S)
+    failed = cut_inside_commit(writer, pg_url)
 
     assert len(failed) == 1
     assert service.cell().startswith(b"d")

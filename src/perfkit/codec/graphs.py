@@ -248,18 +248,18 @@ class Graph:
                 placed.append((made, fresh))
                 for number, entity in zip(batch.numbers, made, strict=True):
                     entities[number] = entity
+            links = [
+                (batch.extent, place, batch.linked[place], holders, len(fresh) == len(holders))
+                for batch, (holders, fresh) in zip(self._batches, placed, strict=True)
+                for place in range(len(batch.linked))
+            ]
             # collections last: what their members lead to may be what they are keyed by
-            for wants_many in (False, True):
-                for batch, (holders, fresh) in zip(self._batches, placed, strict=True):
-                    are_new = len(fresh) == len(holders)
-                    for place, linked in enumerate(batch.linked):
-                        if batch.extent.is_many(place) is not wants_many:
-                            continue
-                        if wants_many:
-                            led_to: Iterable[Any] = [list(map(get, several)) for several in linked]
-                        else:
-                            led_to = [None if number is None else entities[number] for number in linked]
-                        batch.extent.link(place, holders, led_to, are_new=are_new)
+            for extent, place, linked, holders, are_new in sorted(links, key=lambda link: link[0].is_many(link[1])):
+                if extent.is_many(place):
+                    led_to: Iterable[Any] = [list(map(get, several)) for several in linked]
+                else:
+                    led_to = [None if number is None else entities[number] for number in linked]
+                extent.link(place, holders, led_to, are_new=are_new)
         except Exception as strange:
             raise Unreadable(f"entities that cannot be put together: {strange}") from strange
         value = self._root(entities)

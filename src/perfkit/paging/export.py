@@ -67,8 +67,7 @@ def export(
         NotUniqueOrder: nothing shows that the ORDER BY tells every two rows apart.
         PagingDeclarationError: a chunk below 1, or a statement that no page can be made of.
     """
-    if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
-        raise PagingDeclarationError(f"chunk={chunk!r}: give 1 or more.")
+    _check_number("chunk", chunk)
     chunks = items = 0
     same: Any = {"cursors": cursors, "scope": scope, "assume_unique": assume_unique}
     while True:
@@ -115,8 +114,7 @@ def split(session: Session, statement: Select[Any], parts: int) -> list[Select[A
         PagingDeclarationError: less than one part, no such column, or rows that are made of several, which parts would
             change: of groups, DISTINCT, a window function, a UNION or a FULL JOIN.
     """
-    if isinstance(parts, bool) or not isinstance(parts, int) or parts < 1:
-        raise PagingDeclarationError(f"parts={parts!r}: give 1 or more.")
+    _check_number("parts", parts)
     if (wrong := _changed_by_parts(statement)) is not None:
         raise PagingDeclarationError(f"split() would change the rows of a statement with {wrong}: export it in one.")
     column = _cut_by(statement)
@@ -132,6 +130,11 @@ def split(session: Session, statement: Select[Any], parts: int) -> list[Select[A
         statement.where(and_(*_between(column, start, end))) if len(edges) > 2 else statement
         for start, end in pairwise(edges)
     ]
+
+
+def _check_number(option: str, number: object) -> None:
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise PagingDeclarationError(f"{option}={number!r}: give 1 or more.")
 
 
 def _between(column: Any, start: int | None, end: int | None) -> list[Any]:

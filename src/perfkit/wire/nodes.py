@@ -60,10 +60,6 @@ class Pending(NamedTuple):
 class Node(Protocol):
     """One server, over one kind of waiting."""
 
-    async def run(self, commands: Sequence[Command]) -> list[Reply]:
-        """`send` and `receive` in one."""
-        ...
-
     async def send(self, commands: Sequence[Command]) -> Pending:
         """Send `commands`; their answers are for `receive` or `abandon`.
 
@@ -124,15 +120,6 @@ class BlockingNode:
         self._make, self._breaker, self._clock, self._confirm = make, breaker, clock, confirm
         self._idle: list[Held[TimedConnection]] = []
         self._pid = os.getpid()
-
-    async def run(self, commands: Sequence[Command]) -> list[Reply]:
-        try:
-            replies = self._receive(self._send(commands))
-        except TROUBLE as trouble:
-            self._failed(trouble)
-            raise down(commands, trouble) from trouble
-        self._breaker.succeeded()
-        return replies
 
     async def send(self, commands: Sequence[Command]) -> Pending:
         try:
@@ -268,11 +255,6 @@ class AsyncioNode:
         self._timeout_s = timeout_s
         self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}
 
-    async def run(self, commands: Sequence[Command]) -> list[Reply]:
-        # One time-out around both would be less to do, and took a tenth longer on loopback: what is done between
-        # sending and waiting is done while the answer is on its way, and who waits sooner has to be woken.
-        return await self.receive(await self.send(commands))
-
     async def send(self, commands: Sequence[Command]) -> Pending:
         self._breaker.check()
         until_s = self._until_s()
@@ -284,6 +266,8 @@ class AsyncioNode:
             raise down(commands, trouble) from trouble
 
     async def receive(self, pending: Pending) -> list[Reply]:
+        # One time-out around sending, too, would be less to do, and took a tenth longer on loopback: what is done
+        # between sending and waiting is done while the answer is on its way, and who waits sooner has to be woken.
         try:
             return await self._receive_until(pending.until_s, pending)
         finally:

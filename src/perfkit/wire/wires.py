@@ -72,7 +72,7 @@ class SingleWire:
         return (keys,)
 
     async def run(self, *commands: Command) -> list[Answer]:
-        return _answers(commands, await self._node.run(commands))
+        return _answers(commands, await self._node.receive(await self._node.send(commands)))
 
     async def begin(self, command: Command) -> Callable[[], Awaitable[Answer]]:
         pending = await self._node.begin(command)
