@@ -168,6 +168,36 @@ def test_only_a_bump_under_a_mark_is_not_waited_for(mode: Mode, hears: bool, is_
     assert (store.posted, was_bumped, bool(arrears)) == ([tuple(CELLS)] * is_posted, is_posted, not is_posted)
 
 
+class Told(Posting):
+    """One that says in which order things happen to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.order: list[str] = []
+
+    async def post_mark(self, cells: Sequence[bytes], writer: bytes, hold_ms: int) -> Heard:
+        self.order.append("sent")
+
+        async def heard() -> None:
+            self.order.append("heard")
+
+        return heard
+
+
+@pytest.mark.parametrize("mode", ["strict", "committed"])
+def test_what_else_is_to_do_is_done_while_the_mark_is_on_its_way(mode: Mode):
+    """In strict its answer is waited for before COMMIT: that wait is time to be used."""
+    store = Told()
+    writer = Writer(CELLS, policy=Policy(mode=mode), store=store, arrears=Arrears(), clock=FrozenClock())
+
+    run_now(writer.mark(lambda: store.order.append("meanwhile")))
+    store.order.append("COMMIT")
+    run_now(writer.end(is_certain=True))
+
+    before, after = (["heard"], []) if mode == "strict" else ([], ["heard"])
+    assert store.order == ["sent", "meanwhile", *before, "COMMIT", *after]
+
+
 @pytest.mark.parametrize("hears", [True, False])
 def test_in_committed_an_unknown_outcome_leaves_the_mark_or_is_owed(hears: bool):
     """A bump now would let a reader keep the old row, if the commit becomes visible later."""

@@ -49,9 +49,13 @@ class TurnedClock:
 class AskedStore:
     """A store of which each command is an operation; `split`: one for each key, as on several servers."""
 
-    def __init__(self, *, split: bool, clock: TurnedClock | None = None) -> None:
-        """With a `clock`, an answer comes with the seconds that it took, and the clock is turned by them."""
-        self._split, self._clock = split, clock
+    def __init__(self, *, split: bool, clock: TurnedClock | None = None, hears_late: bool = False) -> None:
+        """With a `clock`, an answer comes with the seconds that it took, and the clock is turned by them.
+
+        `hears_late`: between sending a mark and hearing of it a writer asks for something. Else both are one operation,
+        since nobody can tell when, in between, it was done.
+        """
+        self._split, self._clock, self._hears_late = split, clock, hears_late
 
     async def read(self, keys: Sequence[bytes]) -> Seen:
         return await self._values("read", keys)
@@ -71,10 +75,14 @@ class AskedStore:
     async def post_mark(self, cells: Sequence[bytes], writer: bytes, hold_ms: int) -> Heard | None:
         if self._split:
             return None  # as of a cluster
-        await self._each("ahead", cells, hold_ms)
+        if self._hears_late:
+            await self._each("ahead", cells, hold_ms)
 
         async def heard() -> None:
-            await self._each("heard", cells)
+            if self._hears_late:
+                await self._each("heard", cells)
+            else:
+                await self.mark(cells, writer, hold_ms)
 
         return heard
 

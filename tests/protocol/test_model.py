@@ -217,7 +217,7 @@ def writer(names: tuple[bytes, ...], policy: Policy, *, split: bool) -> Automato
 
     async def program(said: list[None]) -> str:
         clock = TurnedClock()
-        store = AskedStore(split=split, clock=clock)
+        store = AskedStore(split=split, clock=clock, hears_late=policy.mode == "committed")
         writer = Writer(
             names,
             policy=policy,

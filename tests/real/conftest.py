@@ -82,6 +82,7 @@ class GatedStore:
         async def heard() -> None:
             self._pass("heard")
             await answer()
+            self.before_commit()
 
         return heard
 

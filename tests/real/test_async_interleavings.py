@@ -62,9 +62,15 @@ class Gated:
         await self._real.bump(cells, writer)
 
     async def post_mark(self, cells: Sequence[bytes], writer: bytes, hold_ms: int) -> Heard | None:
-        found: Heard | None = await self._real.post_mark(cells, writer, hold_ms)
-        await self._pass("COMMIT")
-        return found
+        answer: Heard | None = await self._real.post_mark(cells, writer, hold_ms)
+        if answer is None:
+            return None
+
+        async def heard() -> None:
+            await answer()
+            await self._pass("COMMIT")
+
+        return heard
 
     async def post_bump(self, cells: Sequence[bytes], writer: bytes) -> None:
         await self._pass("bump")

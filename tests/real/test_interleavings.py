@@ -273,7 +273,8 @@ def test_a_strict_commit_costs_one_round_trip_before_and_one_after(shops):
     assert shop.store.commands == ["read"]
 
     shop.write("new")
-    assert shop.store.commands == ["read", "mark", "bump"]
+    sent = [each for each in shop.store.commands if each != "heard"]
+    assert sent == ["read", "mark", "bump"]
 
 
 def test_a_miss_costs_one_round_trip_before_the_load_and_one_after_it(shops):

@@ -44,9 +44,8 @@ class Announcer:
         writer = self._writer(tags)
         if writer is None:
             return None
-        self._bumps.note(tags, line_of_caller())
         try:
-            run_now(writer.mark())
+            run_now(writer.mark(lambda: self._bumps.note(tags, line_of_caller())))
         except CommitRefused:
             self._count(writer.announced, True)
             raise

@@ -62,8 +62,7 @@ class RedisStore:
     async def post_mark(self, cells: Keys, writer: bytes, hold_ms: int) -> Heard | None:
         if not self._wire.posts:
             return None
-        words = _in_full(self._script("mark", lambda group: [writer, hold_ms]))  # it is too late then for NOSCRIPT
-        answer = await self._wire.begin(Command(cells[0], words(cells)))
+        answer = await self._wire.begin(_in_full("mark", cells, [writer, hold_ms]))  # it is too late then for NOSCRIPT
 
         async def heard() -> None:
             _check(await answer(), len(cells))
@@ -71,13 +70,13 @@ class RedisStore:
         return heard
 
     async def bump(self, cells: Keys, writer: bytes) -> None:
-        await self._done(cells, self._bump_words(writer))
+        await self._done(cells, self._script("bump", lambda group: self._bumping(writer, group)))
 
     async def post_bump(self, cells: Keys, writer: bytes) -> None:
         if not self._wire.posts:
             await self.bump(cells, writer)
             return
-        await self._wire.post(Command(cells[0], _in_full(self._bump_words(writer))(cells)))  # nobody hears of NOSCRIPT
+        await self._wire.post(_in_full("bump", cells, self._bumping(writer, cells)))  # nobody hears of NOSCRIPT
 
     async def claim(self, key: bytes, holder: bytes, hold_ms: int) -> bool:
         ((_, answer),) = await self._each([key], self._script("claim", lambda _: [holder, hold_ms]))
@@ -120,14 +119,14 @@ class RedisStore:
             except NoScript:
                 if spelt is not words:
                     raise
-                spelt = _in_full(words)  # which the server then remembers
+                spelt = _with_text(words)  # which the server then remembers
             except Parted:
                 if len(groups) == len(keys):
                     raise
                 groups = [[key] for key in keys]
 
-    def _bump_words(self, writer: bytes) -> _Words:
-        return self._script("bump", lambda group: [writer, self._cell_ttl_ms, *[fresh() for _ in group]])
+    def _bumping(self, writer: bytes, cells: Keys) -> list[Word]:
+        return [writer, self._cell_ttl_ms, *[fresh() for _ in cells]]
 
     def _script(self, name: str, arguments: Callable[[Keys], list[Word]]) -> _Words:
         return lambda group: ("EVALSHA", _SHAS[name], len(group), *group, *arguments(group))
@@ -160,7 +159,12 @@ def open_stores(url: str, *, timeout_s: float, cell_ttl_ms: int, hold_ms: int) -
 _Words = Callable[[Keys], tuple[Word, ...]]
 
 
-def _in_full(words: _Words) -> _Words:
+def _in_full(name: str, keys: Keys, arguments: list[Word]) -> Command:
+    """The call of a script by its text."""
+    return Command(keys[0], ("EVAL", _SCRIPTS[name], len(keys), *keys, *arguments))
+
+
+def _with_text(words: _Words) -> _Words:
     """The call of a script by its text instead of its name."""
 
     def spelt(group: Keys) -> tuple[Word, ...]:

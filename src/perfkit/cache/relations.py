@@ -70,7 +70,7 @@ class Known:
 
     def beside(self, changes: Changes, relations: Relations) -> Iterator[str]:
         """Tags for what is written behind the tables that a transaction names."""
-        for name in changes.tables():
+        for name in changes.tables() if relations.hiding else ():
             if relations.hiding.get(name, SECURED) not in (SECURED, TEMPORARY):
                 yield from self._written_behind(name, relations)
         yield from self._through_strangers(changes)

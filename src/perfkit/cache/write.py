@@ -6,8 +6,9 @@
     bump     a new version for each cell, once the outcome is certain, whichever it is; where the cells have been
              marked, a moment ago, it is sent and not waited for: until it arrives, readers go to the database
 
-In "committed" nothing need be known before the COMMIT. The mark is sent on its way then, and its answer, which has come
-while the database was at work, is read after it: what stands between commit() and its return is no round trip.
+A mark is sent on its way, and its answer read later. In "strict" that is before the COMMIT; what else there is to do
+is done meanwhile. In "committed" nothing need be known before the COMMIT: the answer, which has come while the database
+was at work, is read after it, and what stands between commit() and its return is no round trip.
 
 When the outcome is not certain (the connection broke inside COMMIT, the process was killed) there is no
 bump. The commit may become visible later, and a new version now would let a reader keep the old row under
@@ -69,8 +70,10 @@ class Writer:
         self._posting = posting(store)
         self._policy, self._store, self._arrears, self._clock = policy, store, arrears, clock
 
-    async def mark(self) -> None:
+    async def mark(self, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Announce that the cells are about to change. Returns when COMMIT may be sent.
+
+        `meanwhile` is called while the mark is on its way: what it takes costs the commit nothing.
 
         Raises:
             CommitRefused: COMMIT must not be sent: the store was not reached and the policy vetoes, or so
@@ -79,14 +82,18 @@ class Writer:
         """
         self._changed()
         self._began_s = self._clock.monotonic()
+        marking = self.cells, self._name, self._policy.mark_hold_ms
         if self._policy.mode != "strict":
             self.announced = Announced.UNMARKED
             if self._posting is not None:
                 with suppress(StoreDown):
-                    self._heard = await self._posting.post_mark(self.cells, self._name, self._policy.mark_hold_ms)
+                    self._heard = await self._posting.post_mark(*marking)
+            meanwhile()
             return
         try:
-            await self._store.mark(self.cells, self._name, self._policy.mark_hold_ms)
+            heard = None if self._posting is None else await self._posting.post_mark(*marking)
+            meanwhile()
+            await (self._store.mark(*marking) if heard is None else heard())
         except StoreDown as down:
             if self._policy.on_mark_failure == "veto":
                 self.announced = Announced.REFUSED

@@ -141,6 +141,10 @@ class Door:
         return tokens
 
     def _after(self, tokens: list[tuple[After, Any]], outcome: Outcome) -> None:
+        if len(tokens) == 1:
+            after, token = tokens[0]
+            after(token, outcome)
+            return
         with ExitStack() as stack:  # each hears of it, also when one of them is interrupted
             for after, token in reversed(tokens):
                 stack.callback(after, token, outcome)

@@ -46,8 +46,8 @@ def row_name(table: Table, key: Sequence[object], *, dialect: str | None = None)
     `dialect` is given by writers: where strings of a key may be equal without being
     the same (MariaDB's collations), None makes the writer name the whole table.
     """
-    columns = table.primary_key.columns
-    if not len(columns) or len(columns) != len(key):
+    columns = list(table.primary_key.columns)  # once: asking it anything is a call of SQLAlchemy's
+    if not columns or len(columns) != len(key):
         return None
     parts: list[str] = []
     for column, value in zip(columns, key, strict=True):

@@ -418,6 +418,8 @@ class _Loop:
 
 def packed(connection: Any, commands: Sequence[Command], asks_who: bool) -> list[bytes]:
     """The bytes to send, with the question for the server's life in front."""
+    if _pack is not None and len(commands) == 1 and not asks_who:  # nearly always
+        return [_pack(commands[0].words)]
     words = [WHO_ARE_YOU] if asks_who else []
     words += [command.words for command in commands]
     if _pack is None:
