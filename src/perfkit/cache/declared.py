@@ -251,11 +251,10 @@ class Declared:
         def arguments() -> dict[str, object]:
             return dict(zip(self.keys.parameters, values, strict=True))
 
-        expected = self.learner.expected(key, known, arguments)
-        extra = Expecting(self.learner, key, arguments)
+        extra = Expecting(self.learner, key, known, arguments)
         guards = () if self.finder is None else self.finder.guards
         guard = self.runtime.guard
-        return Question(key, known, self.keeping, guards, self.finder, expected, extra, guard=guard)
+        return Question(key, known, self.keeping, guards, self.finder, extra.expected, extra, guard=guard)
 
     def _known(self, values: Sequence[Any]) -> Named:
         if self.runtime.policy.mode == "ttl":

@@ -48,14 +48,18 @@ class Learner:
         """Expect these for `key` the next time, and the like of them for others."""
         if not fit_an_entry(tags):
             return
-        if len(self._met) >= MAX_REMEMBERED:
-            self._met.clear()
         met = self._met.get(key)
         if met is None or met.tags != tags:
-            self._met[key] = self.named(tags)
+            self.meet(key, self.named(tags))
         for shape in _shapes(tags, arguments):
             if len(self._shapes) < MAX_SHAPES:
                 self._shapes[shape] = None
+
+    def meet(self, key: bytes, found: Named) -> None:
+        """Expect that for `key` alone."""
+        if len(self._met) >= MAX_REMEMBERED:
+            self._met.clear()
+        self._met[key] = found
 
     def named(self, tags: tuple[bytes, ...]) -> Named:
         """`tags`, and where their cells live.
@@ -76,16 +80,22 @@ def fit_an_entry(tags: Sequence[bytes]) -> bool:
 class Expecting:
     """One call's part of what its function learns."""
 
-    __slots__ = ("_arguments", "_key", "_learner")
+    __slots__ = ("_arguments", "_key", "_learner", "expected")
 
-    def __init__(self, learner: Learner, key: bytes, arguments: Callable[[], Mapping[str, object]]) -> None:
+    def __init__(
+        self, learner: Learner, key: bytes, known: Named, arguments: Callable[[], Mapping[str, object]]
+    ) -> None:
         self._learner, self._key, self._arguments = learner, key, arguments
+        self.expected = learner.expected(key, known, arguments)
 
     def at(self, tags: tuple[bytes, ...]) -> Named:
         return self._learner.named(tags)
 
     def remember(self, tags: tuple[bytes, ...]) -> None:
-        self._learner.remember(self._key, tags, self._arguments())
+        if tags == self.expected.tags:  # nothing to learn
+            self._learner.meet(self._key, self.expected)
+        else:
+            self._learner.remember(self._key, tags, self._arguments())
 
 
 def _shapes(tags: Iterable[bytes], arguments: Mapping[str, object]) -> Iterable[str]:
