@@ -68,6 +68,21 @@ def test_an_entry_is_told_from_one_that_a_commit_has_changed(small, count):
     assert "depends on *" not in text
 
 
+def test_versions_are_told_of_the_entry_and_of_the_store(small, count):
+    """The same in every process, so that who looks in two of them can compare."""
+    new = {each.tag: each for each in explain(small, count, "glass").tags}
+    call(small, count, "glass")
+    before = {each.tag: each for each in explain(small, count, "glass").tags}
+    small.rename(1, "uno")
+    after = {each.tag: each for each in explain(small, count, "glass").tags}
+
+    assert (new["bins"].version, new["bins"].now, new["bins"].versions) == (None, None, "")
+    assert before["bins"].version == before["bins"].now == after["bins"].version
+    assert after["bins"].now != after["bins"].version
+    said = f"depends on bins: changed {after['bins'].version} → {after['bins'].now}"
+    assert said in str(explain(small, count, "glass"))
+
+
 def test_the_lines_of_async_code_are_found_too(small):
     """SQLAlchemy runs its statements and commits in greenlets, whose frames end there."""
 

@@ -15,6 +15,7 @@ key it would be the first thing a `volatile-ttl` server evicts (181 of 200 on Re
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from typing import NewType
@@ -47,6 +48,16 @@ def version_of(cell: bytes | None, epoch: bytes) -> Version | None:
     if cell is None or not cell.startswith(CLEAN):
         return None
     return Version(cell + epoch)
+
+
+def name_of(version: Version) -> str:
+    """A short text for people, the same for the same version."""
+    return hashlib.blake2b(version, digest_size=4).hexdigest()
+
+
+def change_of(then: str | None, now: str | None) -> str:
+    """Two names of versions as one text: the one, if it has not changed; empty where there is none."""
+    return then or "" if now in (None, then) else f"{then} → {now}"
 
 
 def state_of(cell: bytes | None, epoch: bytes, then: Version) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from perfkit.cache.bumps import Bump, Bumps
-from perfkit.cache.cells import state_of
+from perfkit.cache.cells import Version, change_of, name_of, state_of, version_of
 from perfkit.cache.entries import Entry, unseal
 from perfkit.cache.observe import Statement
 from perfkit.cache.raised import Raised
@@ -41,13 +41,21 @@ class ExplainedTag:
 
     `state` is "current", "changed" since the entry was loaded, "marked" by a writer that is at work, "missing" from
     the store, or "new": read now, and not on the entry. `statements` read what it names. `bumped` is what changed it
-    last, if that was in this process and not long ago.
+    last, if that was in this process and not long ago. `version` is the one that the entry was loaded under, and `now`
+    the one in the store; None without an entry, and while there is none. They can only be compared.
     """
 
     tag: str
     state: str
     statements: tuple[Statement, ...]
     bumped: Bump | None
+    version: str | None = None
+    now: str | None = None
+
+    @property
+    def versions(self) -> str:
+        """Both for people: one, if it has not changed."""
+        return change_of(self.version, self.now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,18 +92,27 @@ class Explanation:
         for tag in self.tags:
             if tag.tag == EVERYTHING and tag.state in ("current", "new"):
                 continue  # every entry depends on it
-            lines.append(f"  depends on {tag.tag}: {tag.state}")
+            lines.append(f"  depends on {tag.tag}: {' '.join(filter(None, (tag.state, tag.versions)))}")
             if tag.bumped is not None:
                 lines.append(f"    last bumped by {tag.bumped.where or 'a line that is not known'}")
             lines += [f"    {each.where}  {_brief(each.sql)}" for each in tag.statements]
         return "\n".join(lines)
 
 
+class _Version(NamedTuple):
+    state: str
+    then: str | None
+    now: str | None
+
+
+_NEW = _Version("new", None, None)
+
+
 class _Found(NamedTuple):
     raw: bytes
     entry: Entry
     question: Question
-    states: dict[bytes, str]  # of its tags
+    tags: dict[bytes, _Version]
 
 
 async def peeked(call: Call) -> Peeked[Any] | None:
@@ -133,11 +150,14 @@ async def explained(call: Call, name: str, bumps: Bumps) -> Explanation:
     tags = tuple(
         ExplainedTag(
             tag.decode(errors="replace"),
-            _state(tag, found),
+            version.state,
             tuple(each for each in statements if tag.decode(errors="replace") in each.tags),
             bumps.latest(tag.decode(errors="replace")),
+            version.then,
+            version.now,
         )
         for tag in dict.fromkeys([*kept, *question.known.tags, *(read_now if call.declared.learns else ())])
+        for version in (_NEW if found is None else found.tags.get(tag, _NEW),)
     )
     if found is None:
         return Explanation(name, key, verdict, reason, why, ttl_s=question.keeping.ttl_ms / 1000, tags=tags)
@@ -168,6 +188,8 @@ async def _entry(question: Question, store: Store) -> _Found | None:
     known = len(question.known.tags)
     if entry.tags[:known] != question.known.tags or len(entry.tags) != len(entry.versions):
         raise Unreadable("it bears other tags than the function declares")
+    if any(type(version) is not bytes for version in entry.versions):
+        raise Unreadable("its versions are none")
     more = entry.tags[known:]
     if more and question.extra is None:
         raise Unreadable("it bears tags that the function does not have")
@@ -176,16 +198,17 @@ async def _entry(question: Question, store: Store) -> _Found | None:
         return _Found(raw, entry, question, {})
     # the entry first: a version that equals it afterwards has been the same all the time
     seen = await store.read(cells)
-    states = map(state_of, seen.values, seen.epochs, entry.versions)
-    return _Found(raw, entry, question, dict(zip(entry.tags, states, strict=True)))
+    tags = zip(entry.tags, map(_version, seen.values, seen.epochs, entry.versions), strict=True)
+    return _Found(raw, entry, question, dict(tags))
+
+
+def _version(cell: bytes | None, epoch: bytes, then: Version) -> _Version:
+    now = version_of(cell, epoch)
+    return _Version(state_of(cell, epoch, then), name_of(then), None if now is None else name_of(now))
 
 
 def _is_current(found: _Found) -> bool:
-    return all(state == "current" for state in found.states.values())
-
-
-def _state(tag: bytes, found: _Found | None) -> str:
-    return "new" if found is None else found.states.get(tag, "new")
+    return all(version.state == "current" for version in found.tags.values())
 
 
 def _texts(tags: tuple[bytes, ...]) -> tuple[str, ...]:
