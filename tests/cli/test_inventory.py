@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 import redis
 from sqlalchemy import create_engine, func, select
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
 from perfkit import Cache, Policy
@@ -34,7 +36,7 @@ class Service:
         self.url = url
         self.engine = create_engine(f"sqlite:///{path}")
         Base.metadata.create_all(self.engine)
-        self.cache = Cache("shop", Policy(ttl=60))
+        self.cache = Cache("shop", Policy(ttl=3600))
 
         @self.cache.query()
         def count(session: Session, kind: str) -> int | None:
@@ -94,7 +96,7 @@ def test_every_entry_is_found_and_nothing_else(service):
     assert sorted(each.key for each in found) == sorted(
         [service.key(service.names), *(service.key(service.count, kind) for kind in ("glass", "paper", "we[i]rd"))]
     )
-    assert all(0 < each.ends_in_s <= 60 and each.bytes > 20 and each.kind == "plain" for each in found)
+    assert all(0 < each.ends_in_s <= 3600 and each.bytes > 20 and each.kind == "plain" for each in found)
     functions = {each.function.rpartition(".")[2]: each for each in functions_in(service.url, "shop")}
     assert {name: each.entries for name, each in functions.items()} == {"count": 3, "names": 1}
     assert functions["count"].bytes == sum(each.bytes for each in found if each.function.endswith("count"))
@@ -115,6 +117,13 @@ def test_an_entry_is_shown_with_what_it_depends_on(service):
     assert after is not None
     assert not after.is_current
     assert {tag.state for tag in after.tags} == {"current", "changed"}
+    assert [tag.version for tag in after.tags] == [tag.now for tag in shown.tags], "what the entry was loaded under"
+    assert {tag.tag for tag in after.tags if tag.version != tag.now} == {"bins"}
+    with Session(service.engine) as session:
+        explained = service.cache.explain(service.count, session, "glass").tags
+    assert {(tag.tag, tag.version, tag.now) for tag in explained} == {
+        (tag.tag, tag.version, tag.now) for tag in after.tags
+    }
     assert show(service.url, key + "x") is None
 
 
@@ -174,6 +183,79 @@ def test_a_bump_from_outside_is_seen_by_the_process(service):
         bump(service.url, "shop", ["bins#{id}"])
 
 
+def test_what_decorators_are_worth_is_told_by_the_processes(redis_url, tmp_path, monkeypatch):
+    """Hits are counted where they happen; each process leaves its totals in the store, and they are added up."""
+    monkeypatch.setattr("perfkit.cache.reports.EVERY_S", 0.0)
+    one, two = (Service(tmp_path / f"{name}.db", redis_url) for name in ("one", "two"))
+    for service in (one, two):
+        service.fill()
+
+        @service.cache.query(version=1)
+        def never_again(session: Session, number: int) -> int:
+            return session.scalar(select(func.count()).select_from(Bin)) or number
+
+        with Session(service.engine) as session:
+            for number in range(100):
+                never_again(session, number)
+        service.fill()  # which tells of the calls before it
+
+    found = {each.function.rpartition(".")[2]: each for each in functions_in(redis_url, "shop")}
+    stats = json.loads(run("stats", "--cache", redis_url, "--namespace", "shop", "--json").stdout)
+    shown = run("stats", "--cache", redis_url, "--namespace", "shop").stdout
+
+    count, never = found["count"].stats, found["never_again"].stats
+    assert (count.fills, count.hits) == (6, 12)
+    assert (never.fills, never.hits, never.calls) == (200, 0, 200)
+    assert count.load_ms > 0
+    assert "remove the decorator" in never.advice
+    assert {each["function"]: each["calls"] for each in stats}[never.name] == 200
+    assert {each["function"]: each["advice"] for each in stats}[never.name] == never.advice
+    assert f"{never.name}: remove the decorator" in shown
+    one.close()
+    two.close()
+
+
+def test_async_functions_are_reported_too(redis_url, tmp_path, monkeypatch):
+    """By a process that has no other."""
+    monkeypatch.setattr("perfkit.cache.reports.EVERY_S", 0.0)
+    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'shop.db'}")
+    cache = Cache("shop-async", Policy(ttl=3600))
+
+    @cache.query()
+    async def one(session: AsyncSession) -> int:
+        return (await session.execute(select(func.count()).select_from(Bin))).scalar_one()
+
+    async def main() -> None:
+        async with engine.begin() as connection:
+            await connection.run_sync(Base.metadata.create_all)
+        cache.connect(redis_url, timeout_s=10)
+        cache.watch(engine, Base.metadata)
+        async with AsyncSession(engine) as session:
+            for _ in range(3):
+                await one(session)
+        await cache.aclose()
+        await engine.dispose()
+
+    asyncio.run(main())
+
+    (found,) = functions_in(redis_url, "shop-async")
+    assert (found.entries, found.stats.fills, found.stats.hits) == (1, 1, 1)  # the third call tells of those before it
+
+
+def test_a_report_that_is_none_is_passed_over(service, monkeypatch):
+    """Who can write to Redis can write there what they like."""
+    whole = {each.function for each in functions_in(service.url, "shop")}
+    name = {"name": "x", "load_ms": None, "saved_s": 0.0}
+    half = json.dumps([name]).encode()
+    strange = [b"", b"[", b"{}", b"[1]", b"[[]]", b"\xff", b"[" * 100_000, b'[{"name": 1}]', half]
+    with redis.Redis.from_url(service.url) as client:
+        for number, each in enumerate(strange):
+            client.set(f"shop:w:{number}", each)
+        client.lpush("shop:w:list", 1)
+
+    assert {each.function for each in functions_in(service.url, "shop")} == whole
+
+
 def test_what_cannot_be_looked_at_says_so(redis_url):
     """No server, no URL, no key."""
     with pytest.raises(StoreDown):
@@ -203,6 +285,8 @@ def test_the_commands(redis_url, tmp_path):
     assert json.loads(run("show", *where, service.key(service.names), "--json").stdout)["is_current"] is True
     done = run("invalidate", *where, "--namespace", "shop", "bins")
     assert done.stdout == "out of date: all that depends on bins, bins#*, bins?*\n"
+    machines = run("invalidate", *where, "--namespace", "shop", "*", "--json")
+    assert json.loads(machines.stdout) == {"out_of_date": ["*"]}
     assert "out of date, loaded" in run("show", *where, service.key(service.names)).stdout
     with Session(service.engine) as session:
         service.count(session, "\x1b]0;hostile\x07")

@@ -295,7 +295,8 @@ class Cache:
         `to` is `"memory://"` (this process, and only it), `"redis://…"`, `"rediss://…"` or `"unix://…"` for
         Redis and Valkey, `"redis+cluster://host:port,host:port"` for a cluster by any of its nodes,
         `"redis+sentinel://host:port,host:port/service"` for the master that sentinels name, or a store of your own.
-        `timeout_s` is how many seconds one command may take.
+        `timeout_s` is how many seconds one command may take. Once in 15 s, a call that asks a server leaves what this
+        process has counted there, by one command more, for `perfkit cache stats`.
 
         With `secrets`, entries are signed, so that who can write to the store cannot make results: the first signs, and
         all of them are believed, so that a new one is put in front and an old one taken away a `ttl` later. `encrypt`
@@ -327,6 +328,7 @@ class Cache:
             opened = open_stores(to, timeout_s=timeout_s, cell_ttl_ms=cell_ttl_ms, hold_ms=hold_ms)
             self._wires, blocking, suspending, greenlet = opened
             self._runtime.use(blocking=blocking, suspending=suspending, greenlet=greenlet)
+            self._runtime.reports.begin(self._functions)
         self._runtime.guard = guard
 
     def watch(
@@ -709,10 +711,9 @@ class Cache:
 
     def stats(self) -> CacheStats:
         """Totals of this process so far."""
-        self._runtime.near.count()
         commits = self._runtime.commits.totals()
         l1_entries, l1_bytes, l1_evicted = self._runtime.near.size()
-        functions = sorted((declared.tally.stats() for declared in self._declared), key=lambda each: -each.saved_s)
+        functions = sorted(self._functions(), key=lambda each: -each.saved_s)
 
         def all_of(reasons: Iterable[Mapping[Reason, int]]) -> dict[Reason, int]:
             return dict(sum((Counter(each) for each in reasons), Counter()))
@@ -739,6 +740,10 @@ class Cache:
         )
 
     # ---- inside
+
+    def _functions(self) -> list[FunctionStats]:
+        self._runtime.near.count()
+        return [declared.tally.stats() for declared in self._declared]
 
     def _disconnect(self) -> None:
         for take_away in chain(*self._unwatch.values()):

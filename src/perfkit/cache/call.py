@@ -46,7 +46,6 @@ class Call:
     """One call of a cached function: its question, and the function itself for when the answer is not there."""
 
     __slots__ = (
-        "_began_s",
         "_carriers",
         "_load_s",
         "_observation",
@@ -54,6 +53,7 @@ class Call:
         "_unfit",
         "_waited_s",
         "args",
+        "began_s",
         "declared",
         "kwargs",
         "manner",
@@ -78,7 +78,7 @@ class Call:
     ) -> None:
         self.proof = proof
         self.declared, self.args, self.kwargs, self._carriers = declared, args, kwargs, carriers
-        self._began_s = perf_counter()
+        self.began_s = perf_counter()
         self._load_s: float | None = None
         self._waited_s = 0.0
         self.manner = manner
@@ -93,7 +93,7 @@ class Call:
 
     def took(self) -> tuple[float, float | None]:
         """Seconds since it was made that were the cache's own; and those of the function, None if it did not run."""
-        return perf_counter() - self._began_s - self._waited_s - (self._load_s or 0.0), self._load_s
+        return perf_counter() - self.began_s - self._waited_s - (self._load_s or 0.0), self._load_s
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -139,6 +139,10 @@ class Call:
         if answer.kept is not None:
             self.proof.hold(answer.kept, answer.value)
         return answer
+
+    async def report(self) -> None:
+        """Leave in the store what this process has counted so far."""
+        await self.declared.runtime.reports.send(self.ports.store)
 
     def load(self) -> Any:
         """Call the function, watched; a coroutine of it if it is async."""

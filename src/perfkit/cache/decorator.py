@@ -30,11 +30,16 @@ def decorated(function: F, make: Callable[[Callable[..., Any]], Declared]) -> tu
         inner, declared = decorated(function.__func__, make)
         return cast(F, type(function)(inner)), declared
     declared = make(function)
-    runtime = declared.runtime
+    runtime, reports = declared.runtime, declared.runtime.reports
 
     def blocking(*args: Any, **kwargs: Any) -> Any:
         asked = ask(declared, args, kwargs)
-        answer = run_now(answer_to(asked)) if isinstance(asked, Call) else asked
+        if isinstance(asked, Call):
+            answer = run_now(answer_to(asked))
+            if asked.began_s > reports.due_s:
+                run_now(asked.report())
+        else:
+            answer = asked
         declared.count(answer, took_by(asked))
         if watchers():
             tell_outer(runtime, answer)
@@ -47,7 +52,12 @@ def decorated(function: F, make: Callable[[Callable[..., Any]], Declared]) -> tu
 
     async def suspending(*args: Any, **kwargs: Any) -> Any:
         asked = ask(declared, args, kwargs)
-        answer = await answer_to(asked) if isinstance(asked, Call) else asked
+        if isinstance(asked, Call):
+            answer = await answer_to(asked)
+            if asked.began_s > reports.due_s:
+                await asked.report()
+        else:
+            answer = asked
         declared.count(answer, took_by(asked))
         if watchers():
             tell_outer(runtime, answer)

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from os import urandom
 from typing import Any
 
-from perfkit.cache.cells import state_of
+from perfkit.cache.cells import name_of, state_of, version_of
 from perfkit.cache.entries import Entry, unseal
 from perfkit.cache.guard import SIGNED_BYTES
 from perfkit.cache.redis import RedisStore
+from perfkit.cache.reports import LETTER, added_up, unpacked
 from perfkit.cache.tags import TagSource, cell_key, tags_by_hand
+from perfkit.cache.worth import FunctionStats
 from perfkit.codec import Codec
 from perfkit.codec.layout import GRAPH
 from perfkit.errors import CacheDeclarationError, StoreDown, Unreadable
@@ -45,19 +47,25 @@ class StoredEntry:
 
 @dataclass(frozen=True, slots=True)
 class StoredFunction:
-    """All entries of one function."""
+    """All entries of one function; and its totals in the processes that have reported, None if none has."""
 
     function: str
     entries: int
     bytes: int
+    stats: FunctionStats | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StoredTag:
-    """A tag of an entry: `current`, `changed` since it was loaded, `marked` by a writer, or `missing`."""
+    """A tag of an entry: `current`, `changed` since it was loaded, `marked` by a writer, or `missing`.
+
+    `version` is the one that the entry was loaded under, `now` the one in the store; named as `Cache.explain` does.
+    """
 
     tag: str
     state: str
+    version: str
+    now: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +102,7 @@ def entries_in(url: str, namespace: str) -> Iterator[StoredEntry]:
 
 
 def functions_in(url: str, namespace: str) -> list[StoredFunction]:
-    """The functions of `namespace` that have entries, those with the most bytes first.
+    """The functions of `namespace` that have entries or were reported, those with the most bytes first.
 
     Raises:
         CacheDeclarationError, StoreDown: see `entries_in`.
@@ -103,8 +111,11 @@ def functions_in(url: str, namespace: str) -> list[StoredFunction]:
     for entry in entries_in(url, namespace):
         count, size = totals.get(entry.function, (0, 0))
         totals[entry.function] = count + 1, size + entry.bytes
-    found = [StoredFunction(function, count, size) for function, (count, size) in totals.items()]
-    return sorted(found, key=lambda each: -each.bytes)
+    told = added_up(_reported(url, namespace))
+    found = [
+        StoredFunction(function, *totals.get(function, (0, 0)), told.get(function)) for function in {**totals, **told}
+    ]
+    return sorted(found, key=lambda each: (-each.bytes, each.function))
 
 
 def show(url: str, key: str) -> ShownEntry | None:
@@ -176,6 +187,16 @@ def _scanned(wire: Wire, pattern: str) -> Iterator[list[bytes]]:
             return
 
 
+def _reported(url: str, namespace: str) -> Iterator[FunctionStats]:
+    with _wires(url) as wires:
+        store = RedisStore(wires.blocking, cell_ttl_ms=_CELL_TTL_MS)
+        for wire in run_now(wires.masters()).values():
+            for keys in _scanned(wire, f"{_escaped(namespace)}:{LETTER}:*"):
+                for raw in run_now(store.read(keys)).values:
+                    with suppress(Unreadable):  # somebody else's
+                        yield from unpacked(raw or b"[]")
+
+
 def _measured(wire: Wire, namespace: str, keys: Sequence[bytes]) -> Iterator[StoredEntry]:
     asked = [Command(key, (word, key)) for key in keys for word in ("STRLEN", "PTTL")]
     try:
@@ -207,13 +228,14 @@ def _parts(key: str, namespace: str | None = None) -> tuple[str, str, str]:
 
 def _states(store: RedisStore, namespace: str, entry: Entry) -> Iterable[StoredTag]:
     tags = [tag.decode(errors="surrogateescape") for tag in entry.tags]
-    if len(entry.versions) != len(tags):
+    if [type(version) for version in entry.versions] != [bytes] * len(tags):
         raise Unreadable("it has not as many versions as tags")
     if not tags:
         return
     seen = run_now(store.read([cell_key(namespace, tag) for tag in tags]))
     for tag, then, cell, epoch in zip(tags, entry.versions, seen.values, seen.epochs, strict=True):
-        yield StoredTag(tag, state_of(cell, epoch, then))
+        now = version_of(cell, epoch)
+        yield StoredTag(tag, state_of(cell, epoch, then), name_of(then), None if now is None else name_of(now))
 
 
 def _text_of(payload: bytes) -> str:

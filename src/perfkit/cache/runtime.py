@@ -21,6 +21,7 @@ from perfkit.cache.near import Near
 from perfkit.cache.policy import Policy
 from perfkit.cache.read import Ports
 from perfkit.cache.relations import Known
+from perfkit.cache.reports import Reports
 from perfkit.cache.store import InstantStore, Store
 from perfkit.cache.tags import cell_key
 from perfkit.clock import SYSTEM, Clock, FrozenClock
@@ -47,6 +48,7 @@ class Runtime:
         self.commits: Counters[Commits] = Counters()
         self.bumps = Bumps()
         self.listeners = Listeners()
+        self.reports = Reports(namespace)
         self.near = Near(max_bytes=policy.l1_bytes)
         self._minded: WeakSet[Engine] = WeakSet()
         self._leave_store: Callable[[], None] = lambda: None
@@ -106,6 +108,7 @@ class Runtime:
     def leave(self) -> None:
         """Disconnect."""
         self._ports = self.guard = None
+        self.reports.leave()
         self.arrears.leave()
         self._leave_store()
         self.background.close()

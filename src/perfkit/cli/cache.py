@@ -14,7 +14,8 @@ from typing import Annotated, Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from perfkit.cache import Cache, Rechecked, inventory
+from perfkit.cache import Cache, FunctionStats, Rechecked, inventory
+from perfkit.cache.cells import change_of
 from perfkit.cache.doctor import Finding, Level, examine_database, examine_store
 from perfkit.cli.terminal import AsJson, Console, Table, console, plain, told, typer
 from perfkit.errors import CacheDeclarationError
@@ -82,22 +83,43 @@ Namespace = Annotated[str, typer.Option("--namespace", metavar="NAME", help="The
 
 @cache.command()
 def stats(store: Store, namespace: Namespace, as_json: AsJson = False) -> None:
-    """What each function has in Redis or Valkey: entries and bytes. Hits are counted in the processes."""
+    """What each function has in Redis or Valkey, and what it has saved in the processes that are connected to it."""
     with told():
         found = inventory.functions_in(store, namespace)
     if as_json:
-        typer.echo(json.dumps([asdict(each) for each in found], indent=2))
+        typer.echo(json.dumps([_as_plain(each) for each in found], indent=2))
         return
     table = Table(box=None, pad_edge=False)
-    for name, justify in (("function", "left"), ("entries", "right"), ("bytes", "right")):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for name in ("function", "entries", "bytes", "calls", "hits", "a load", "saved"):
+        table.add_column(name, justify="left" if name == "function" else "right")
     for each in found:
-        table.add_row(plain(each.function), f"{each.entries:,}", f"{each.bytes:,}")
+        table.add_row(plain(each.function), f"{each.entries:,}", f"{each.bytes:,}", *_worth(each.stats))
     out = console()
     if found:
         out.print(table)
     entries, size = sum(each.entries for each in found), sum(each.bytes for each in found)
-    out.print(f"{entries:,} entries of {len(found)} functions, {size:,} bytes in {plain(repr(namespace))}")
+    out.print(
+        f"{entries:,} entries of {sum(each.entries > 0 for each in found)} functions, {size:,} bytes in "
+        f"{plain(repr(namespace))}"
+    )
+    for each in found:
+        if each.stats is not None and each.stats.advice:
+            out.print(f"[yellow]{plain(each.function)}[/]: {plain(each.stats.advice)}", soft_wrap=True)
+
+
+def _worth(stats: FunctionStats | None) -> tuple[str, str, str, str]:
+    """How often it was called, the part that were hits, and what that was worth; dashes where nobody has said."""
+    if stats is None:
+        return "–", "–", "–", "–"
+    load = "–" if stats.load_ms is None else f"{stats.load_ms:,.1f} ms"
+    return f"{stats.calls:,}", f"{stats.hit_ratio:.0%}", load, f"{stats.saved_s:,.1f} s"
+
+
+def _as_plain(found: inventory.StoredFunction) -> dict[str, Any]:
+    """For JSON; of the totals those that the table has, None where nobody has said."""
+    stats = found.stats
+    told = {name: getattr(stats, name, None) for name in ("calls", "hits", "hit_ratio", "load_ms", "saved_s", "advice")}
+    return {"function": found.function, "entries": found.entries, "bytes": found.bytes, **told}
 
 
 @cache.command()
@@ -152,7 +174,7 @@ def show_entry(
         out.print(f"  {state}, loaded {found.age_s:,.1f} s ago in {found.load_ms or 0:,.1f} ms")
     out.print(f"  {found.kind}, {found.bytes:,} bytes")
     for tag in found.tags:
-        out.print(f"  depends on {plain(tag.tag)}: {tag.state}", soft_wrap=True)
+        out.print(f"  depends on {plain(tag.tag)}: {tag.state} {change_of(tag.version, tag.now)}", soft_wrap=True)
     value = found.value if len(found.value) <= SHOWN else f"{found.value[:SHOWN]}…"
     out.print(f"  {plain(value)}", soft_wrap=True)
 
@@ -162,10 +184,14 @@ def invalidate(
     store: Store,
     namespace: Namespace,
     tags: Annotated[list[str], typer.Argument(help="Tables, rows such as bins#7, names of your own, or '*'.")],
+    as_json: AsJson = False,
 ) -> None:
     """Make everything that depends on these tags out of date, in all processes, at once."""
     with told():
         bumped = inventory.bump(store, namespace, tags)
+    if as_json:
+        typer.echo(json.dumps({"out_of_date": bumped}))
+        return
     console().print(f"out of date: all that depends on {plain(', '.join(bumped))}", soft_wrap=True)
 
 
