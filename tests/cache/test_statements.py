@@ -287,14 +287,37 @@ def test_options_of_policies_go_with_the_statement(fleet):
     for name in ("early", "verify", "soft_timeout", "hard_timeout"):
         with pytest.raises(CacheDeclarationError, match=name):
             cached(**{name: 1})
-    with pytest.raises(CacheDeclarationError, match="ttll"):
+    with pytest.raises(CacheDeclarationError, match=r"cached\(ttll=…\): .* no such option. Did you mean ttl="):
         cached(ttll=1)
+    with pytest.raises(CacheDeclarationError, match=r"cached\(mode=…\).*Policy\(mode=…\)"):
+        cached(mode="ttl")
+    with pytest.raises(CacheDeclarationError, match="ttl=-1"):
+        cached(ttl=-1)
+    with pytest.raises(CacheDeclarationError, match="keep_errors="):
+        cached(keep_errors=[ValueError])
     with pytest.raises(CacheDeclarationError, match="the name is a text"):
         cached(60)
     with pytest.raises(CacheDeclarationError, match=r"cached\(when=…\): only functions have this"):
         cached(when=bool)
     with pytest.raises(CacheDeclarationError, match=r"cached\(cache='fleet'\): give the Cache itself"):
         cached(cache="fleet")
+
+
+def test_options_that_are_always_others_are_not_kept_for_ever(fleet, monkeypatch):
+    """A lambda made for each statement, or a name with an id in it, left something behind at each execution."""
+    monkeypatch.setattr("perfkit.cache.served.MAX_STATEMENTS", 2)
+
+    def run(option):
+        with fleet.session() as session:
+            return session.scalars(select(Truck.id).order_by(Truck.id).options(option)).all()
+
+    found = [run(cached("ids", stage=lambda: "on")) for _ in range(2)]
+    with pytest.warns(NotCached, match="make the options once") as told:
+        found += [run(cached("ids", stage=lambda: "on")) for _ in range(2)]
+
+    assert found == [[1, 2, 3, 4, 5, 6]] * 4
+    assert len(told) == 1
+    assert len(fleet.cache.stats().functions) == 2
 
 
 def test_with_several_caches_one_has_to_be_named(fleet):

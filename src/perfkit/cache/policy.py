@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from difflib import get_close_matches
@@ -293,23 +293,23 @@ def own_policy(policy: Policy, own: Own) -> Policy:
     return alone
 
 
-def check_names(own: Own) -> None:
-    """Returns when `own` has no option that no function has.
+def check_names(own: Own, said: str = "query", known: Sequence[str] = (*OF_FUNCTIONS, *Own.__annotations__)) -> None:
+    """Returns when all of `own` are among `known`, which `said` takes.
 
     Raises:
-        CacheDeclarationError: it has.
+        CacheDeclarationError: one is not.
     """
-    names = [*OF_FUNCTIONS, *Own.__annotations__]
+    what = "function" if said == "query" else "statement"
     for name in own:
-        if name in Own.__annotations__:
+        if name in known:
             continue
         if name in Policy.__dataclass_fields__:
             raise CacheDeclarationError(
-                f"query({name}=…): no function has this of its own; it is said for the whole cache, Policy({name}=…)."
+                f"{said}({name}=…): no {what} has this of its own; it is said for the whole cache, Policy({name}=…)."
             )
-        close = get_close_matches(name, names, 1)
-        hint = f" Did you mean {close[0]}=?" if close else f" There are {', '.join(names)}."
-        raise CacheDeclarationError(f"query({name}=…): a function has no such option.{hint}")
+        close = get_close_matches(name, known, 1)
+        hint = f" Did you mean {close[0]}=?" if close else f" There are {', '.join(known)}."
+        raise CacheDeclarationError(f"{said}({name}=…): a {what} has no such option.{hint}")
 
 
 def checked_stage(stage: Stage) -> Stage:

@@ -14,6 +14,9 @@ from sqlalchemy.orm import Session
 
 from perfkit.cache.policy import Own
 from perfkit.cache.runtime import Runtime
+from perfkit.errors import UnkeyableArgument
+
+MAX_STATEMENTS = 1_000  # that differ in their names or options
 
 Rows = tuple[bool, list[str], list[tuple[Any, ...]]]
 """Whether the caller has to make them unique, the names of the columns, and what is in them."""
@@ -47,10 +50,19 @@ class Statements:
         return dialect in self._runtime.watched
 
     def execute(self, name: str, own: Own, session: Session, asked: Asked) -> Rows:
-        """What the statement gives, from the cache or from the database; counted under `name`."""
+        """What the statement gives, from the cache or from the database; counted under `name`.
+
+        Raises:
+            UnkeyableArgument: names and options are always others, and nobody has room for all of them.
+        """
         key: Hashable = (name, *sorted(own.items()))
         function = self._functions.get(key)
         if function is None:
+            if len(self._functions) >= MAX_STATEMENTS:
+                raise UnkeyableArgument(
+                    f"there have been {MAX_STATEMENTS:,} names and options of statements: make the options once, such "
+                    f"as the function in stage=, and give names without values"
+                )
 
             def execute(session: Session, asked: Asked) -> Rows:
                 return asked.execute()

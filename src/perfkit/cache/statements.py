@@ -10,7 +10,8 @@ listeners may not change while statements are executed, so that is done now and 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Unpack
+from functools import lru_cache
+from typing import Any, Unpack, cast
 
 from sqlalchemy import Result, Select, event
 from sqlalchemy.exc import SQLAlchemyError
@@ -18,7 +19,7 @@ from sqlalchemy.orm import ORMExecuteState, Session, UserDefinedOption
 
 from perfkit.cache.cache import Cache
 from perfkit.cache.callers import warn_caller
-from perfkit.cache.policy import OF_FUNCTIONS, Own, check_names
+from perfkit.cache.policy import OF_FUNCTIONS, Own, Policy, check_names, own_policy
 from perfkit.cache.served import AT_WATCH, SERVED, Rows, Statements
 from perfkit.errors import CacheDeclarationError, NotCached, UnkeyableArgument
 from perfkit.sqla.fingerprint import NoFingerprint, fingerprint_of
@@ -27,6 +28,7 @@ from perfkit.sqla.private import has_listeners_left, is_legacy_query, require_un
 # what may be said of an execution without changing what it gives
 _HARMLESS = frozenset({"autoflush", "compiled_cache", "logging_token", "prebuffer_rows"})
 _APART = ("early", "verify", "soft_timeout", "hard_timeout", *OF_FUNCTIONS)
+_OPTIONS = [name for name in Own.__annotations__ if name not in _APART]
 _told: set[tuple[str, str]] = set()
 
 
@@ -92,8 +94,24 @@ def cached(name: str = "statement", *, cache: Cache | None = None, **own: Unpack
         raise CacheDeclarationError(f"cached({name!r}): the name is a text; options have names, as in cached(ttl=60).")
     if not isinstance(cache, Cache | None):
         raise CacheDeclarationError(f"cached(cache={cache!r}): give the Cache itself.")
-    check_names(own)  # values are looked at when it is executed: this may be called for each statement
+    try:
+        _check(tuple(own.items()))
+    except TypeError:  # a value without a hash, which none of the right ones is
+        own_policy(Policy(), own)
+        raise
     return CachedStatement(name, cache, own)
+
+
+@lru_cache(maxsize=256)
+def _check(own: tuple[tuple[str, object], ...]) -> None:
+    """Returns when these are options; remembered, for it may be asked for each statement.
+
+    Raises:
+        CacheDeclarationError: one is none, or its value cannot work.
+    """
+    asked = cast(Own, dict(own))
+    check_names(asked, "cached", _OPTIONS)
+    own_policy(Policy(), asked)
 
 
 def _execute(state: ORMExecuteState) -> Result[Any] | None:
