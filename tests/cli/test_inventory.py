@@ -266,6 +266,15 @@ def test_what_cannot_be_looked_at_says_so(redis_url):
         show(redis_url, "something")
 
 
+def test_who_may_not_look_is_told_what_to_grant(redis_url):
+    """A user with the rights of a service has not those of the command."""
+    with redis.Redis.from_url(redis_url) as client:
+        client.execute_command("ACL", "SETUSER", "service", "on", ">pw", "~shop:*", "+ping", "+info", "+mget")
+        with pytest.raises(StoreDown, match=r"'scan' command: grant \+scan \+strlen \+pttl, beside"):
+            functions_in(redis_url.replace("redis://", "redis://service:pw@"), "shop")
+        client.execute_command("ACL", "DELUSER", "service")
+
+
 def test_the_commands(redis_url, tmp_path):
     """In a terminal and for machines; what is wrong is a line and an exit status."""
     service = Service(tmp_path / "shop.db", redis_url)

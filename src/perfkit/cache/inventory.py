@@ -30,6 +30,7 @@ from perfkit.wire.wires import Wire, Wires, open_wires
 TIMEOUT_S = 10.0
 KINDS = {"v": "plain", "s": "signed", "e": "encrypted"}
 MAX_SHOWN_BYTES = 64 * 1024 * 1024
+RIGHTS = ("scan", "strlen", "pttl")  # beside those of a cache
 _BATCH = 500
 _CELL_TTL_MS = 3_600_000
 
@@ -172,6 +173,11 @@ def _wires(url: str) -> Iterator[Wires]:
     wires = open_wires(url, timeout_s=TIMEOUT_S)
     try:
         yield wires
+    except StoreDown as down:
+        if "permissions" in str(down) and any(f"'{word}'" in str(down) for word in RIGHTS):
+            grants = " ".join(f"+{word}" for word in RIGHTS)
+            raise StoreDown(f"{str(down).removesuffix('.')}: grant {grants}, beside what the cache needs") from None
+        raise
     finally:
         wires.close()
 
