@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import create_engine, func, select
+from sqlalchemy import create_engine, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
@@ -100,6 +100,21 @@ def test_the_lines_of_async_code_are_found_too(small):
     (tag,) = [each for each in small.runner.run(told()).tags if each.tag == "bins"]
     assert tag.statements[0].where.startswith(__file__)
     assert tag.bumped.where.startswith(__file__)
+
+
+def test_sql_that_makes_everything_out_of_date_is_told_once_for_each_line(small, count, caplog):
+    """With the line and the SQL, and counted each time: else nobody would know why there are no hits."""
+    for _ in range(2):
+        call(small, count, "glass")
+        small.write(lambda session: session.execute(text("UPDATE bins\nSET kind = kind")))
+    small.write(lambda session: session.execute(text("CREATE TABLE lids (id INTEGER)")))
+    small.rename(1, "uno")
+
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert "conftest.py" in told
+    assert "UPDATE bins SET kind = kind" in told
+    assert small.cache.stats().unread_commits == 2
+    assert small.cache.stats().marked_commits == 4
 
 
 def test_a_bump_by_hand_is_named_too(small, count):

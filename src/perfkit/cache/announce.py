@@ -24,9 +24,14 @@ class Announcer:
         count: Callable[[Announced, bool], None],
         bumps: Bumps,
         beside: Callable[[Changes, Relations], Iterable[str]],
+        tell_unread: Callable[[str, str], None],
     ) -> None:
-        """`beside`: what the relations of the database add to a transaction's own tags."""
+        """`beside`: what the relations of the database add to a transaction's own tags.
+
+        `tell_unread` is told of SQL that makes everything out of date, and of the line that commits it.
+        """
         self._beside = beside
+        self._tell_unread = tell_unread
         self._writer = writer
         self._count = count
         self._bumps = bumps
@@ -44,8 +49,15 @@ class Announcer:
         writer = self._writer(tags)
         if writer is None:
             return None
+
+        def meanwhile() -> None:
+            where = line_of_caller()
+            self._bumps.note(tags, where)
+            if changes.unread:
+                self._tell_unread(changes.unread, where)
+
         try:
-            run_now(writer.mark(lambda: self._bumps.note(tags, line_of_caller())))
+            run_now(writer.mark(meanwhile))
         except CommitRefused:
             self._count(writer.announced, True)
             raise

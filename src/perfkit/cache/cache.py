@@ -22,7 +22,7 @@ from perfkit.cache.callers import line_of_caller
 from perfkit.cache.declared import Declared, carriers_in
 from perfkit.cache.decorator import declared_by, decorated, refresh_later, refresh_now
 from perfkit.cache.events import CacheEvent
-from perfkit.cache.explain import Explanation, Peeked, explained, peeked
+from perfkit.cache.explain import Explanation, Peeked, brief, explained, peeked
 from perfkit.cache.found import FoundRows
 from perfkit.cache.guard import Guard
 from perfkit.cache.keys import digest
@@ -80,6 +80,7 @@ _COMMITS: dict[Announced, Literal["marked", "unmarked", "refused"]] = {
 
 _log = logging.getLogger("perfkit.cache")
 
+MAX_TOLD = 100  # lines
 CELL_TTL_MS = 3_600_000  # at least; a cell that outlives its entries costs bytes, one that dies first costs misses
 
 
@@ -95,7 +96,8 @@ class CacheStats:
     same for each cached function, with what it has saved, the most first. Of the commits that changed something,
     `marked_commits` were announced beforehand, `unmarked_commits` only afterwards, and `refused_commits` not made; of
     the first two, `unbumped_commits` could not be told to the store when they came back, or their outcome is not
-    known. `l1_entries` results with `l1_bytes` are held in the process, and `l1_evicted` had to go for want of room.
+    known, and `unread_commits` made everything out of date, by SQL of which nobody can tell what it writes.
+    `l1_entries` results with `l1_bytes` are held in the process, and `l1_evicted` had to go for want of room.
     """
 
     hits: int
@@ -112,6 +114,7 @@ class CacheStats:
     unmarked_commits: int
     refused_commits: int
     unbumped_commits: int
+    unread_commits: int
     l1_entries: int
     l1_bytes: int
     l1_evicted: int
@@ -177,8 +180,13 @@ class Cache:
         self._wires: Wires | None = None
         self._lookups: dict[tuple[type, bool], Lookup] = {}
         self._announcer = Announcer(
-            self._writer, self._count_commit, self._runtime.bumps, lambda *its: self._runtime.known.beside(*its)
+            self._writer,
+            self._count_commit,
+            self._runtime.bumps,
+            lambda *its: self._runtime.known.beside(*its),
+            self._tell_unread,
         )
+        self._told_unread: set[str] = set()
 
     @property
     def namespace(self) -> str:
@@ -733,6 +741,7 @@ class Cache:
             unmarked_commits=commits.get("unmarked", 0),
             refused_commits=commits.get("refused", 0),
             unbumped_commits=commits.get("unbumped", 0),
+            unread_commits=commits.get("unread", 0),
             l1_entries=l1_entries,
             l1_bytes=l1_bytes,
             l1_evicted=l1_evicted,
@@ -831,6 +840,20 @@ class Cache:
             arrears=runtime.arrears,
             waiting=ports.waiting,
             changed=runtime.near.changed,
+        )
+
+    def _tell_unread(self, sql: str, where: str) -> None:
+        """Count it, and say it once for each line."""
+        self._runtime.commits.add("unread")
+        if where in self._told_unread or len(self._told_unread) >= MAX_TOLD:
+            return
+        self._told_unread.add(where)
+        _log.warning(
+            "cache %r: %s commits SQL of which nobody can tell what it writes, so all results are out of date: %s. "
+            "Of insert(), update() and delete() it would be known.",
+            self._runtime.namespace,
+            where or "a line that is not known",
+            brief(sql),
         )
 
     def _count_commit(self, announced: Announced, bumped: bool) -> None:

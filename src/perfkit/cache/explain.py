@@ -95,7 +95,7 @@ class Explanation:
             lines.append(f"  depends on {tag.tag}: {' '.join(filter(None, (tag.state, tag.versions)))}")
             if tag.bumped is not None:
                 lines.append(f"    last bumped by {tag.bumped.where or 'a line that is not known'}")
-            lines += [f"    {each.where}  {_brief(each.sql)}" for each in tag.statements]
+            lines += [f"    {each.where}  {brief(each.sql)}" for each in tag.statements]
         return "\n".join(lines)
 
 
@@ -215,6 +215,7 @@ def _texts(tags: tuple[bytes, ...]) -> tuple[str, ...]:
     return tuple(tag.decode(errors="replace") for tag in tags)
 
 
-def _brief(sql: str) -> str:
+def brief(sql: str) -> str:
+    """`sql` in a line, cut off where it is long."""
     text = " ".join(sql.split())
     return text if len(text) <= SHOWN_SQL else f"{text[: SHOWN_SQL - 1]}…"

@@ -31,7 +31,7 @@ from perfkit.sqla.catalog import NOTHING_KNOWN, Catalog, Relations
 from perfkit.sqla.private import in_greenlet
 from perfkit.waiting import Blocking, InGreenlet, Suspending
 
-Commits = Literal["marked", "unmarked", "refused", "unbumped"]
+Commits = Literal["marked", "unmarked", "refused", "unbumped", "unread"]
 
 _off: ContextVar[frozenset[int]] = ContextVar("perfkit_cache_off", default=frozenset())
 

@@ -27,6 +27,7 @@ MAX_ROWS = 256  # of one table and transaction; beyond, the table is noted in bu
 
 _INFO, _ISOLATED = "perfkit.changes", "perfkit.isolated"
 _COMMIT_BY_THEMSELVES = frozenset({"mysql", "mariadb"})
+_DEFINING = re.compile(r"\s*(?:CREATE|ALTER|DROP|COMMENT)\b", re.IGNORECASE)
 _SAVING = re.compile(r"\s*SAVEPOINT\b", re.IGNORECASE)
 _observers: ContextVar[tuple[list[Changes], ...]] = ContextVar("perfkit_observers", default=())
 
@@ -53,12 +54,14 @@ class Changes:
         "through",
         "undecided",
         "unplaced",
+        "unread",
     )
 
     def __init__(self) -> None:
         self.rows: dict[str, set[str]] = {}
         self.bulk: set[str] = set()
         self.everything = False
+        self.unread = ""  # the first SQL of which nobody can tell what it writes; not DDL, of which everybody can
         self.by_hand: set[str] = set()
         self.commits = False  # a COMMIT was executed as a statement
         self.may_commit = False  # the statement at hand ends the transaction before it, or may do so
@@ -86,6 +89,8 @@ class Changes:
         if self.noted is None or self.noted() is not context:
             self.noted = ref(context)
             given = getattr(context, "compiled_parameters", None) or ()
+            if writes.everything and not self.unread and not _DEFINING.match(context.statement):
+                self.unread = context.statement
             self.note(writes, given, dialect, context.execution_options.get("schema_translate_map"))
 
     def note(
