@@ -46,6 +46,22 @@ def test_each_tag_names_the_statement_and_the_line_that_read_it(small, count):
     assert small.cache.stats().fills == 1, "explaining keeps and counts nothing"
 
 
+def test_what_another_cached_function_read_is_named_by_that_function(small, count):
+    """It was answered by the cache, so that no statement was seen for these tags."""
+
+    @small.cache.query()
+    def twice(session: Session, kind: str) -> int:
+        return 2 * (count(session, kind) or 0)
+
+    call(small, count, "glass")
+    told = explain(small, twice, "glass")
+
+    (tag,) = [each for each in told.tags if each.tag == "bins"]
+    assert [each.sql for each in tag.statements] == [f"(kept by {small.cache.stats_of(count).name})"]
+    assert tag.statements[0].where.startswith(f"{__file__}:")
+    assert "(kept by " in str(told)
+
+
 def test_an_entry_is_told_from_one_that_a_commit_has_changed(small, count):
     """With the line of the commit."""
     call(small, count, "glass")

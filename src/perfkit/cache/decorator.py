@@ -42,7 +42,7 @@ def decorated(function: F, make: Callable[[Callable[..., Any]], Declared]) -> tu
             answer = asked
         declared.count(answer, took_by(asked))
         if watchers():
-            tell_outer(runtime, answer)
+            tell_outer(runtime, answer, declared.keys.name)
         if isinstance(answer, Reason):
             return function(*args, **kwargs)
         try:
@@ -60,7 +60,7 @@ def decorated(function: F, make: Callable[[Callable[..., Any]], Declared]) -> tu
             answer = asked
         declared.count(answer, took_by(asked))
         if watchers():
-            tell_outer(runtime, answer)
+            tell_outer(runtime, answer, declared.keys.name)
         if isinstance(answer, Reason):
             return await function(*args, **kwargs)
         try:

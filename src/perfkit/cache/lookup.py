@@ -134,7 +134,7 @@ class Lookup:
                 continue
             self._declared.count(asked, took_by(asked))
             if is_part:
-                tell_outer(self._declared.runtime, asked)
+                tell_outer(self._declared.runtime, asked, self._declared.keys.name)
             if isinstance(asked, Reason) or not self._take(session, key, asked, found):
                 unasked.append(key)
         missing, failed = await self._look(session, calls, found, is_part=is_part) if calls else ({}, [])
@@ -169,7 +169,7 @@ class Lookup:
                     calls[key].proof.hold(judged.kept, judged.value)
                     self._declared.count(judged, calls[key].took())
                     if is_part:
-                        tell_outer(self._declared.runtime, judged)
+                        tell_outer(self._declared.runtime, judged, self._declared.keys.name)
                     if not self._take(session, key, judged, found):
                         failed[key] = Reason.UNREADABLE
                 elif judged.is_marked:

@@ -28,7 +28,7 @@ MAX_FINE = 64  # rows and conditions of one table; beyond, the table itself is o
 
 
 class Statement(NamedTuple):
-    """One statement that a load ran, for those who ask why."""
+    """One statement that a load ran, for those who ask why; or a cached function that it called, in parentheses."""
 
     sql: str
     tags: tuple[str, ...]
@@ -106,9 +106,12 @@ class Observation:
         else:
             self._observe(tags)
 
-    def took(self, runtime: Runtime, bearing: Bearing | None) -> None:
-        """The load was given what another cached function has kept, or would have kept, under this bearing."""
+    def took(self, runtime: Runtime, bearing: Bearing | None, name: str) -> None:
+        """The load was given what the cached function `name` has kept, or would have kept, under this bearing."""
         self.has_read = True
+        if self.statements is not None and bearing is not None:
+            names = tuple(tag.decode(errors="replace") for tag in bearing.tags)
+            self.statements.append(Statement(f"(kept by {name})", names, line_of_caller()))
         if runtime is not self.runtime or bearing is None:
             self.refuse(Reason.UNKNOWN_READS, "it calls a function that another cache, or one without tags, answered")
             return
@@ -203,8 +206,8 @@ def _given(context: Any) -> Sequence[Mapping[str, Any]]:
     return [each if isinstance(each, Mapping) else {str(i): one for i, one in enumerate(each)} for each in several]
 
 
-def tell_outer(runtime: Runtime, answer: object) -> None:
-    """Let the loads that a call is part of know what it was answered from, if they have not seen it loaded."""
+def tell_outer(runtime: Runtime, answer: object, name: str) -> None:
+    """Let the loads that a call of `name` is part of know what answered it, if they have not seen it loaded."""
     observations = [each for each in watchers() if isinstance(each, Observation)]
     if isinstance(answer, Older):
         for observation in observations:
@@ -212,4 +215,4 @@ def tell_outer(runtime: Runtime, answer: object) -> None:
     elif isinstance(answer, Hit) or (isinstance(answer, Filled) and (answer.shared or answer.is_apart)):
         bearing = answer.kept.bearing if answer.kept is not None and answer.kept.bearing.tags else None
         for observation in observations:
-            observation.took(runtime, bearing)
+            observation.took(runtime, bearing, name)
