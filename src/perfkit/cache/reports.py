@@ -11,7 +11,6 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict
 from math import inf, isfinite
 from time import perf_counter
 from typing import Any
@@ -61,7 +60,8 @@ class Reports:
 def packed(functions: Iterable[FunctionStats]) -> bytes:
     """A report as it lies in the store."""
     told = [
-        asdict(each) | {kind: {why.name: times for why, times in getattr(each, kind).items()} for kind in _REASONS}
+        {name: getattr(each, name) for name in ("name", "load_ms", "saved_s", *_COUNTS)}
+        | {kind: {why.name: times for why, times in getattr(each, kind).items()} for kind in _REASONS}
         for each in functions
     ]
     return json.dumps(told).encode()

@@ -1,0 +1,111 @@
+"""What processes leave in the store for `perfkit cache stats`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+from math import inf
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perfkit.cache import FunctionStats, MemoryStore, Reason
+from perfkit.cache.reports import Reports, added_up, packed, unpacked
+from perfkit.errors import StoreDown, Unreadable
+from perfkit.waiting import run_now
+
+NUMBERS = {each.name: number for number, each in enumerate(fields(FunctionStats)) if each.type == "int"}
+REASONS: dict[str, Any] = {"bypasses": {Reason.OFF: 3}, "unkept": {}, "odd": {Reason.UNREADABLE: 1}}
+STATS = FunctionStats(name="shop.count", load_ms=2.0, saved_s=-1.5, **NUMBERS, **REASONS)
+
+
+def test_what_was_said_is_read_again():
+    """Every number, and the reasons by name."""
+    assert unpacked(packed([STATS, replace(STATS, name="shop.names", load_ms=None)])) == [
+        STATS,
+        replace(STATS, name="shop.names", load_ms=None),
+    ]
+
+
+def test_processes_are_added_up():
+    """Loads are weighed by how many there were."""
+    other = replace(STATS, fills=3 * STATS.fills + 2 * STATS.refreshed, load_ms=4.0)
+
+    (total,) = added_up([STATS, other]).values()
+
+    assert total.hits == 2 * STATS.hits
+    assert total.saved_s == -3.0
+    assert total.bypasses == {Reason.OFF: 6}
+    assert total.load_ms == 3.5
+
+
+def test_a_reason_of_another_release_is_left_out():
+    """Processes of two releases run side by side."""
+    (told,) = json.loads(packed([STATS]))
+    told["bypasses"]["A_NEW_ONE"] = 5
+
+    assert unpacked(json.dumps([told]).encode()) == [STATS]
+
+
+@given(
+    st.sampled_from([*(each.name for each in fields(FunctionStats))]),
+    st.one_of(
+        st.none(),
+        st.text(),
+        st.floats(),
+        st.integers(-5, -1),
+        st.booleans(),
+        st.lists(st.integers()),
+        st.just({"OFF": -1}),
+    ),
+)
+def test_what_is_of_the_wrong_kind_is_no_report(name: str, value: Any):
+    """Each is read as it was said, or not at all: a table of these is shown to somebody."""
+    (told,) = json.loads(packed([STATS]))
+    told[name] = value
+
+    try:
+        (found,) = unpacked(json.dumps([told]).encode())
+    except Unreadable:
+        return
+    assert isinstance(found.name, str)
+    assert all(type(getattr(found, each)) is int and getattr(found, each) >= 0 for each in NUMBERS)
+    assert found.load_ms is None or -inf < found.load_ms < inf
+    assert -inf < found.saved_s < inf
+
+
+def test_each_process_has_a_name_of_its_own(monkeypatch):
+    """Also one that was forked from another which had one."""
+    names: list[bytes] = []
+
+    class Listed(MemoryStore):
+        async def put(self, key: bytes, entry: bytes, ttl_ms: int) -> None:
+            names.append(key)
+
+    reports = Reports("shop")
+    reports.begin(lambda: [STATS])
+    for pid in (1, 1, 2):
+        monkeypatch.setattr("os.getpid", lambda pid=pid: pid)
+        run_now(reports.send(Listed()))
+
+    first, again, child = names
+    assert first == again != child
+    assert all(name.startswith(b"shop:w:") for name in names)
+
+
+def test_a_store_that_does_not_take_it_disturbs_nobody():
+    """The call that brought it has its answer by then."""
+
+    class Down(MemoryStore):
+        async def put(self, key: bytes, entry: bytes, ttl_ms: int) -> None:
+            raise StoreDown("down")
+
+    reports = Reports("shop")
+    reports.begin(lambda: [STATS])
+    before = reports.due_s
+    run_now(reports.send(Down()))
+
+    assert reports.due_s >= before
+    reports.leave()
+    assert reports.due_s == inf
