@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING, Any
 
 from perfkit.cache.cache import Cache as Cache
-from perfkit.cache.cache import CacheStats as CacheStats
 from perfkit.cache.events import CacheEvent as CacheEvent
 from perfkit.cache.explain import ExplainedTag as ExplainedTag
 from perfkit.cache.explain import Explanation as Explanation
@@ -16,6 +15,7 @@ from perfkit.cache.policy import Own as Own
 from perfkit.cache.policy import Policy as Policy
 from perfkit.cache.reasons import Reason as Reason
 from perfkit.cache.recheck import Rechecked as Rechecked
+from perfkit.cache.stats import CacheStats as CacheStats
 from perfkit.cache.store import Seen as Seen
 from perfkit.cache.store import Store as Store
 from perfkit.cache.tags import Only as Only

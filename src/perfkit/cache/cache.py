@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from math import inf
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 from sqlalchemy import Connection, Dialect, Engine, MetaData, Table
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_scoped_session
@@ -22,7 +19,7 @@ from perfkit.cache.callers import line_of_caller
 from perfkit.cache.declared import Declared, carriers_in
 from perfkit.cache.decorator import declared_by, decorated, refresh_later, refresh_now
 from perfkit.cache.events import CacheEvent
-from perfkit.cache.explain import Explanation, Peeked, brief, explained, peeked
+from perfkit.cache.explain import Explanation, Peeked, explained, peeked
 from perfkit.cache.found import FoundRows
 from perfkit.cache.guard import Guard
 from perfkit.cache.keys import digest
@@ -31,17 +28,18 @@ from perfkit.cache.memory import MemoryStore
 from perfkit.cache.near import ATTENTION
 from perfkit.cache.older import OlderAnswer, noting_older
 from perfkit.cache.policy import Own, Policy, own_policy
-from perfkit.cache.read import Hit, Ports
+from perfkit.cache.read import Hit
 from perfkit.cache.reasons import Reason
 from perfkit.cache.recheck import Recheck, Rechecked
 from perfkit.cache.relations import Known, declare_conditions, folded
 from perfkit.cache.runtime import Runtime
 from perfkit.cache.served import RunStatement, Statements, serve
+from perfkit.cache.stats import CacheStats, stats_of
 from perfkit.cache.store import Store
-from perfkit.cache.tags import Only, TagSource, cell_key, tables_of, tags_by_hand
+from perfkit.cache.tags import Only, TagSource, tables_of, tags_by_hand
 from perfkit.cache.warm import Warmed, WarmUp
 from perfkit.cache.worth import FunctionStats
-from perfkit.cache.write import Announced, Writer
+from perfkit.cache.write import Writer
 from perfkit.clock import FrozenClock
 from perfkit.errors import CacheDeclarationError, StoreDown, UnknownTag
 from perfkit.sqla.catalog import Catalog
@@ -72,62 +70,7 @@ _SUSPENDING, _BLOCKING = (AsyncSession, async_scoped_session), (Session, scoped_
 
 AnySession = Session | AsyncSession | scoped_session[Any] | async_scoped_session[Any] | Connection | AsyncConnection
 
-_COMMITS: dict[Announced, Literal["marked", "unmarked", "refused"]] = {
-    Announced.MARKED: "marked",
-    Announced.UNMARKED: "unmarked",
-    Announced.REFUSED: "refused",
-}
-
-_log = logging.getLogger("perfkit.cache")
-
-MAX_TOLD = 100  # lines
 CELL_TTL_MS = 3_600_000  # at least; a cell that outlives its entries costs bytes, one that dies first costs misses
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CacheStats:
-    """What a cache has done in this process since it was made.
-
-    `calls` is the sum of `hits`, `fills`, `shared`, `stale`, `rescued` and `bypasses`: `fills` are those that found
-    nothing and loaded, `shared` those that had the load of another caller, `stale` those that an older result
-    answered while it was loaded again, `rescued` because the database did not. `bypasses` count those that did not
-    look, by reason. `unkept` and `odd` count reasons beside those: loads among the fills that were not kept, entries
-    that were not ours. Of the hits that were `verified`, `violations` differed from the database. `functions` has the
-    same for each cached function, with what it has saved, the most first. Of the commits that changed something,
-    `marked_commits` were announced beforehand, `unmarked_commits` only afterwards, and `refused_commits` not made; of
-    the first two, `unbumped_commits` could not be told to the store when they came back, or their outcome is not
-    known, and `unread_commits` made everything out of date, by SQL of which nobody can tell what it writes.
-    `l1_entries` results with `l1_bytes` are held in the process, and `l1_evicted` had to go for want of room.
-    """
-
-    hits: int
-    fills: int
-    shared: int
-    stale: int
-    rescued: int
-    verified: int
-    violations: int
-    bypasses: dict[Reason, int]
-    unkept: dict[Reason, int]
-    odd: dict[Reason, int]
-    marked_commits: int
-    unmarked_commits: int
-    refused_commits: int
-    unbumped_commits: int
-    unread_commits: int
-    l1_entries: int
-    l1_bytes: int
-    l1_evicted: int
-    functions: tuple[FunctionStats, ...] = field(default=(), repr=False)
-
-    @property
-    def calls(self) -> int:
-        return self.hits + self.fills + self.shared + self.stale + self.rescued + sum(self.bypasses.values())
-
-    @property
-    def hit_ratio(self) -> float:
-        """Hits among all calls; 0.0 before the first."""
-        return self.hits / self.calls if self.calls else 0.0
 
 
 def _not_taken(tags: Sequence[TagSource]) -> StoreDown:
@@ -179,14 +122,7 @@ class Cache:
         self._unwatch: dict[Dialect, list[Callable[[], None]]] = {}
         self._wires: Wires | None = None
         self._lookups: dict[tuple[type, bool], Lookup] = {}
-        self._announcer = Announcer(
-            self._writer,
-            self._count_commit,
-            self._runtime.bumps,
-            lambda *its: self._runtime.known.beside(*its),
-            self._tell_unread,
-        )
-        self._told_unread: set[str] = set()
+        self._announcer = Announcer(self._runtime)
 
     @property
     def namespace(self) -> str:
@@ -389,7 +325,7 @@ class Cache:
         take_away = [around_commits(sync_engine, before, self._announcer.after), catalog.close, watch_engines()]
         if self._runtime.policy.mode == "strict":
             limit_ms = self._runtime.policy.idle_timeout_ms
-            take_away.append(bound_idle(sync_engine, limit_ms=limit_ms, tell=self._judge_idle_limit))
+            take_away.append(bound_idle(sync_engine, limit_ms=limit_ms, tell=self._announcer.judge_idle_limit))
         self._unwatch[sync_engine.dialect] = take_away
         self._runtime.watched[sync_engine.dialect] = digest(database or database_name(sync_engine))
         self._runtime.is_known_unwatched = True  # should it be so again, by `unwatch`
@@ -719,34 +655,7 @@ class Cache:
 
     def stats(self) -> CacheStats:
         """Totals of this process so far."""
-        commits = self._runtime.commits.totals()
-        l1_entries, l1_bytes, l1_evicted = self._runtime.near.size()
-        functions = sorted(self._functions(), key=lambda each: -each.saved_s)
-
-        def all_of(reasons: Iterable[Mapping[Reason, int]]) -> dict[Reason, int]:
-            return dict(sum((Counter(each) for each in reasons), Counter()))
-
-        return CacheStats(
-            hits=sum(each.hits for each in functions),
-            fills=sum(each.fills for each in functions),
-            shared=sum(each.shared for each in functions),
-            stale=sum(each.stale for each in functions),
-            rescued=sum(each.rescued for each in functions),
-            verified=sum(each.verified for each in functions),
-            violations=sum(each.violations for each in functions),
-            bypasses=all_of(each.bypasses for each in functions),
-            unkept=all_of(each.unkept for each in functions),
-            odd=all_of(each.odd for each in functions),
-            marked_commits=commits.get("marked", 0),
-            unmarked_commits=commits.get("unmarked", 0),
-            refused_commits=commits.get("refused", 0),
-            unbumped_commits=commits.get("unbumped", 0),
-            unread_commits=commits.get("unread", 0),
-            l1_entries=l1_entries,
-            l1_bytes=l1_bytes,
-            l1_evicted=l1_evicted,
-            functions=tuple(functions),
-        )
+        return stats_of(self._runtime, self._functions())
 
     # ---- inside
 
@@ -774,28 +683,8 @@ class Cache:
                 f"cache {self._runtime.namespace!r} is not connected, or watches no engine: nothing could be called."
             )
 
-    def _judge_idle_limit(self, name: str, found_ms: int) -> None:
-        policy = self._runtime.policy
-        if 0 < found_ms <= policy.mark_hold_ms / 2:
-            return
-        _log.warning(
-            "cache %r: %s is %s, so a process that is stopped between its mark and its COMMIT for longer than "
-            "mark_hold (%.1f s) would commit unmarked when it goes on. Give Policy(idle_timeout=…), or set it in the "
-            "database to at most half of mark_hold.",
-            self._runtime.namespace,
-            name,
-            f"{found_ms / 1000:g} s" if found_ms else "off",
-            policy.mark_hold_ms / 1000,
-        )
-
-    def _ports(self, *, suspending: bool) -> Ports:
-        ports = self._runtime.ports(suspending=suspending)
-        if ports is None:
-            raise StoreDown(f"cache {self._runtime.namespace!r} is not connected.")
-        return ports
-
     def _store(self, *, suspending: bool) -> Store:
-        return self._ports(suspending=suspending).store
+        return self._runtime.connected(suspending=suspending).store
 
     async def _explain(
         self, declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any], asked: Call | Hit | Reason
@@ -819,44 +708,9 @@ class Cache:
     async def _drop_later(self, key: bytes) -> bool:
         return bool(await self._store(suspending=True).drop([key]))
 
-    def _writer(self, tags: Sequence[str]) -> Writer | None:
-        if self._runtime.policy.mode == "ttl" or not tags:
-            return None
-        return self._make_writer(tags, suspending=False)
-
     def _writer_by_hand(self, tags: Sequence[TagSource], *, suspending: bool) -> Writer:
         if not tags:
             raise CacheDeclarationError("bump() of nothing: name at least one tag, or '*' for everything.")
         named = list(dict.fromkeys(tags_by_hand(tags, self._metadata)))
         self._runtime.bumps.note(named, line_of_caller())
-        return self._make_writer(named, suspending=suspending)
-
-    def _make_writer(self, tags: Sequence[str], *, suspending: bool) -> Writer:
-        runtime, ports = self._runtime, self._ports(suspending=suspending)
-        return Writer(
-            [cell_key(runtime.namespace, tag) for tag in tags],
-            policy=runtime.policy,
-            store=ports.store,
-            arrears=runtime.arrears,
-            waiting=ports.waiting,
-            changed=runtime.near.changed,
-        )
-
-    def _tell_unread(self, sql: str, where: str) -> None:
-        """Count it, and say it once for each line."""
-        self._runtime.commits.add("unread")
-        if where in self._told_unread or len(self._told_unread) >= MAX_TOLD:
-            return
-        self._told_unread.add(where)
-        _log.warning(
-            "cache %r: %s commits SQL of which nobody can tell what it writes, so all results are out of date: %s. "
-            "Of insert(), update() and delete() it would be known.",
-            self._runtime.namespace,
-            where or "a line that is not known",
-            brief(sql),
-        )
-
-    def _count_commit(self, announced: Announced, bumped: bool) -> None:
-        self._runtime.commits.add(_COMMITS[announced])
-        if not bumped:
-            self._runtime.commits.add("unbumped")
+        return self._announcer.writer(named, suspending=suspending)

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from math import inf, isfinite
 from time import perf_counter
@@ -17,7 +16,7 @@ from typing import Any
 
 from perfkit.cache.reasons import Reason
 from perfkit.cache.store import Store
-from perfkit.cache.worth import FunctionStats
+from perfkit.cache.worth import FunctionStats, all_of
 from perfkit.errors import StoreDown, Unreadable
 
 EVERY_S = 15.0
@@ -86,21 +85,18 @@ def added_up(reports: Iterable[FunctionStats]) -> dict[str, FunctionStats]:
     of_name: dict[str, list[FunctionStats]] = {}
     for each in reports:
         of_name.setdefault(each.name, []).append(each)
-    return {name: _sum(name, all_of_it) for name, all_of_it in of_name.items()}
+    return {name: _sum(name, several) for name, several in of_name.items()}
 
 
-def _sum(name: str, all_of_it: list[FunctionStats]) -> FunctionStats:
-    def total(counts: Iterable[Mapping[Reason, int]]) -> dict[Reason, int]:
-        return dict(sum(map(Counter, counts), Counter()))
-
-    loads = [(each.fills + each.refreshed, each.load_ms) for each in all_of_it if each.load_ms is not None]
+def _sum(name: str, several: list[FunctionStats]) -> FunctionStats:
+    loads = [(each.fills + each.refreshed, each.load_ms) for each in several if each.load_ms is not None]
     number = sum(times for times, _ in loads)
-    counts: dict[str, Any] = {kind: sum(getattr(each, kind) for each in all_of_it) for kind in _COUNTS}
-    reasons: dict[str, Any] = {kind: total(getattr(each, kind) for each in all_of_it) for kind in _REASONS}
+    counts: dict[str, Any] = {kind: sum(getattr(each, kind) for each in several) for kind in _COUNTS}
+    reasons: dict[str, Any] = {kind: all_of(getattr(each, kind) for each in several) for kind in _REASONS}
     return FunctionStats(
         name=name,
         load_ms=sum(times * load_ms for times, load_ms in loads) / number if number else None,
-        saved_s=sum(each.saved_s for each in all_of_it),
+        saved_s=sum(each.saved_s for each in several),
         **counts | reasons,
     )
 

@@ -26,7 +26,7 @@ from perfkit.cache.store import InstantStore, Store
 from perfkit.cache.tags import cell_key
 from perfkit.clock import SYSTEM, Clock, FrozenClock
 from perfkit.counters import Counters
-from perfkit.errors import CacheDeclarationError
+from perfkit.errors import CacheDeclarationError, StoreDown
 from perfkit.sqla.catalog import NOTHING_KNOWN, Catalog, Relations
 from perfkit.sqla.private import in_greenlet
 from perfkit.waiting import Blocking, InGreenlet, Suspending
@@ -119,6 +119,17 @@ class Runtime:
         if self._ports is None:
             return None
         return self._ports[1 if suspending else 2 if in_greenlet() else 0]
+
+    def connected(self, *, suspending: bool) -> Ports:
+        """The same, for who needs them.
+
+        Raises:
+            StoreDown: not connected.
+        """
+        ports = self.ports(suspending=suspending)
+        if ports is None:
+            raise StoreDown(f"cache {self.namespace!r} is not connected.")
+        return ports
 
     def mind(self, engine: Engine) -> None:
         """An engine is part of the names of what is held: forget all that when its own options change."""

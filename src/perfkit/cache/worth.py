@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from perfkit.cache.reasons import Reason
@@ -111,3 +112,8 @@ class Tally:
             load_ms=mean_s * 1000 if loads else None,
             saved_s=(hits + shared + stale + rescued) * mean_s - overhead_s,
         )
+
+
+def all_of(counts: Iterable[Mapping[Reason, int]]) -> dict[Reason, int]:
+    """Counts by reason, added up."""
+    return dict(sum(map(Counter, counts), Counter()))
