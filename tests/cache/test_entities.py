@@ -51,13 +51,13 @@ from sqlalchemy.orm import (
     with_loader_criteria,
 )
 from sqlalchemy.orm.attributes import set_committed_value
-from sqlalchemy.orm.identity import IdentityMap
 
 from perfkit import Cache, Policy
 from perfkit.cache import MemoryStore, Reason, only
 from perfkit.codec import Codec, Graph
 from perfkit.errors import NotCached, Unpackable, Unreadable
 from perfkit.sqla import entities
+from perfkit.sqla.private import placing
 from tests.cache.test_dependencies import Counting
 
 
@@ -1085,7 +1085,7 @@ def test_without_its_private_names_the_result_is_the_same(fleet, monkeypatch):
     with fleet.session() as session:
         usual = [_described(truck) for truck in trucks(session)]
 
-    monkeypatch.delattr(IdentityMap, "_add_unpresent")
+    monkeypatch.setattr(placing, "_is_known_how", lambda manager: False)
     extents = __import__("perfkit.codec.graphs", fromlist=["_extents"])._extents
     extents.clear()
     with fleet.session() as session, fleet.silently():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from sqlalchemy import (
     Column,
@@ -18,10 +20,20 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, ORMExecuteState, Session, mapped_column, relationship
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    InstanceState,
+    Mapped,
+    ORMExecuteState,
+    Session,
+    mapped_column,
+    relationship,
+)
+from sqlalchemy.orm.identity import _WeakInstanceDict
 from sqlalchemy.sql.visitors import replacement_traverse
 
 from perfkit.sqla import private
+from perfkit.sqla.private import placing
 from perfkit.sqla.statements import table_of
 
 
@@ -237,6 +249,62 @@ def test_variants_of_a_type_are_known_by_their_dialect():
 def test_a_temporary_table_is_known_by_its_prefix(prefixes, is_temporary):
     """There is no public name for them."""
     assert private.is_temporary(Table("picks", MetaData(), prefixes=prefixes)) is is_temporary
+
+
+def test_sqlalchemy_makes_a_state_as_placed_rows_have_theirs(engine):
+    """What is written out for placed rows is what its calls do; a loaded entity's state has as much, and more of it."""
+    with Session(engine) as session, Session(engine) as other:
+        session.add(Thing(id=1, name="one"))
+        session.commit()
+        loaded = session.scalars(select(Thing)).one()
+        place = private.placer(inspect(Thing), ("id", "name"), (0,), ())
+        (placed,), fresh = place([(1, "one")], other, None)
+
+        theirs, ours = inspect(loaded), inspect(placed)
+        assert placing._is_known_how(inspect(Thing).class_manager)
+        assert not isinstance(place, partial)
+        assert (ours.class_, ours.manager, ours.key) == (theirs.class_, theirs.manager, theirs.key)
+        assert (ours.committed_state, ours.expired_attributes) == (theirs.committed_state, theirs.expired_attributes)
+        assert ours.session is other
+        assert vars(ours).keys() < vars(theirs).keys()
+        assert vars(placed).keys() == vars(loaded).keys()
+        assert placed in other
+        del placed, fresh
+        assert not other.identity_map
+
+
+def _and_a_name(state, entity, manager, init=InstanceState.__init__):
+    init(state, entity, manager)
+    state.name = "new"
+
+
+def _and_its_number(identity_map, state, key, add=_WeakInstanceDict._add_unpresent):
+    add(identity_map, state, key)
+    state.number = 7
+
+
+def _nothing(*_: object) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "other"),
+    [
+        (InstanceState, "__init__", _and_a_name),
+        (InstanceState, "__init__", _nothing),
+        (InstanceState, "__slots__", (*InstanceState.__slots__, "more")),
+        (_WeakInstanceDict, "_add_unpresent", _and_its_number),
+        (_WeakInstanceDict, "_add_unpresent", _nothing),
+        (inspect(Thing).class_manager, "_state_constructor", type("Own", (InstanceState,), {})),
+        (inspect(Thing).class_manager, "_state_setter", _nothing),
+    ],
+)
+def test_states_that_are_made_otherwise_are_left_to_sqlalchemy(engine, monkeypatch, place, name, other):
+    """Another version may do more in these places, and an instrumentation manager may."""
+    monkeypatch.setattr(place, name, other)
+
+    assert not placing._is_known_how(inspect(Thing).class_manager)
+    assert isinstance(private.placer(inspect(Thing), ("id", "name"), (0,), ()), partial)
 
 
 @pytest.mark.parametrize(
