@@ -1086,6 +1086,7 @@ def test_without_its_private_names_the_result_is_the_same(fleet, monkeypatch):
         usual = [_described(truck) for truck in trucks(session)]
 
     monkeypatch.setattr(placing, "_is_known_how", lambda manager: False)
+    monkeypatch.setattr(placing, "_is_known_list", lambda mapper, attribute: False)
     extents = __import__("perfkit.codec.graphs", fromlist=["_extents"])._extents
     extents.clear()
     with fleet.session() as session, fleet.silently():

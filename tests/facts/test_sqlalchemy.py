@@ -29,6 +29,8 @@ from sqlalchemy.orm import (
     mapped_column,
     relationship,
 )
+from sqlalchemy.orm.attributes import set_committed_value
+from sqlalchemy.orm.collections import CollectionAdapter
 from sqlalchemy.orm.identity import _WeakInstanceDict
 from sqlalchemy.sql.visitors import replacement_traverse
 
@@ -360,6 +362,73 @@ def family(engine):
         session.commit()
     with Session(engine) as session:
         yield session
+
+
+@pytest.fixture
+def children():
+    """Of parents: what fills the lists of them."""
+    return inspect(Parent).class_manager["children"].impl
+
+
+def test_a_list_is_put_as_sqlalchemy_puts_one(family, children):
+    """Filled without events, and one that tells of what comes later."""
+    parents, members = list(family.scalars(select(Parent)).all()), list(family.scalars(select(Child)))
+    put = private.list_putter(inspect(Parent), "children")
+
+    put(parents[:1], [members[:2]])
+    set_committed_value(parents[1], "children", members[2:4])
+
+    assert placing._is_known_list(inspect(Parent), children)
+    assert not isinstance(put, partial)
+    ours, usual = parents[0].children, parents[1].children
+    assert (type(ours), ours, usual) == (type(usual), members[:2], members[2:4])
+    assert (ours._sa_adapter.attr, ours._sa_adapter.data) == (usual._sa_adapter.attr, ours)
+    assert ours._sa_adapter.owner_state is inspect(parents[0])
+    assert not family.dirty
+    ours.append(members[5])
+    assert members[5].parent is parents[0]
+
+
+@pytest.mark.parametrize("first", ["put", "listen"])
+def test_who_listens_to_new_lists_hears_of_those_that_are_put(family, children, first):
+    """Empty, as it is when SQLAlchemy tells of it; whether he came before or later."""
+    heard = []
+    parent, members = family.get(Parent, 1), list(family.scalars(select(Child)))[:2]
+
+    def listen(entity, made, adapter):
+        heard.append((entity, list(made)))
+
+    put = private.list_putter(inspect(Parent), "children") if first == "put" else None
+    event.listen(Parent.children, "init_collection", listen)
+    try:
+        (put or private.list_putter(inspect(Parent), "children"))([parent], [members])
+    finally:
+        event.remove(Parent.children, "init_collection", listen)
+
+    assert heard == [(parent, [])]
+    assert parent.children == members
+
+
+def _and_counts(adapter, attribute, state, made, init=CollectionAdapter.__init__):
+    init(adapter, attribute, state, made)
+    made.count_of_all = 0
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "other"),
+    [
+        (CollectionAdapter, "__init__", _nothing),
+        (CollectionAdapter, "__init__", _and_counts),
+        (CollectionAdapter, "_reset_empty", _nothing),
+        (None, "collection_factory", list),
+    ],
+)
+def test_lists_that_are_made_otherwise_are_left_to_sqlalchemy(family, monkeypatch, children, place, name, other):
+    """Another version may do more there."""
+    monkeypatch.setattr(place or children, name, other)
+
+    assert not placing._is_known_list(inspect(Parent), children)
+    assert isinstance(private.list_putter(inspect(Parent), "children"), partial)
 
 
 def heard(session, load):

@@ -26,9 +26,9 @@ from sqlalchemy.orm import (
     class_mapper,
     collections,
 )
-from sqlalchemy.orm.attributes import init_collection, instance_state, set_committed_value
+from sqlalchemy.orm.attributes import instance_state, set_committed_value
 
-from perfkit.sqla.private import placer, tell_loaded, tell_refreshed
+from perfkit.sqla.private import list_putter, placer, tell_loaded, tell_refreshed
 
 _INSTRUMENTED = (collections.InstrumentedList, collections.InstrumentedSet, collections.InstrumentedDict)
 _PLAIN = (collections.InstrumentedList, collections.InstrumentedSet, list, set)
@@ -72,6 +72,15 @@ class Extent:
             if each.deferred or ("query_expression", True) in each.strategy_key
         ]
         return tuple(each.key for each in self.mapper.column_attrs if each.key not in {*self.columns, *by_themselves})
+
+    @cached_property
+    def _put_lists(self) -> dict[int, Callable[[Iterable[Any], Iterable[Iterable[Any]]], None]]:
+        """By the place of its relation: what fills the lists of new entities."""
+        return {
+            place: list_putter(self.mapper, self.relations[place])
+            for place, each in enumerate(self._properties)
+            if each.uselist and each.collection_class in (None, list)
+        }
 
     @cached_property
     def targets(self) -> tuple[type, ...]:
@@ -127,24 +136,18 @@ class Extent:
         `are_new`: none of them was in the session before.
         """
         name = self.relations[place]
-        if self.is_many(place):
-            is_list = self._properties[place].collection_class in (None, list)
-            put = _put_list if are_new and is_list else set_committed_value
-            for entity, several in zip(entities, led_to, strict=True):
+        if not are_new:
+            for entity, value in zip(entities, led_to, strict=True):
                 if name not in entity.__dict__:
-                    put(entity, name, several)
-            return
-        for entity, one in zip(entities, led_to, strict=True):
-            if are_new:
+                    set_committed_value(entity, name, value)  # one that had expired has not any more
+        elif not self.is_many(place):
+            for entity, one in zip(entities, led_to, strict=True):
                 entity.__dict__[name] = one
-            elif name not in entity.__dict__:
-                set_committed_value(entity, name, one)  # one that had expired has not any more
-
-
-def _put_list(entity: object, name: str, members: list[Any]) -> None:
-    """`set_committed_value`, where nothing is pending, of SQLAlchemy's own list: filled at once, without events too."""
-    init_collection(entity, name)
-    list.extend(entity.__dict__[name], members)
+        elif place in self._put_lists:
+            self._put_lists[place](entities, led_to)
+        else:
+            for entity, several in zip(entities, led_to, strict=True):
+                set_committed_value(entity, name, several)
 
 
 def begin_as_a_load_would(session: Session) -> None:

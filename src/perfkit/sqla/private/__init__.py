@@ -178,6 +178,9 @@ from perfkit.sqla.private.placing import (
     Place as Place,
 )
 from perfkit.sqla.private.placing import (
+    list_putter as list_putter,
+)
+from perfkit.sqla.private.placing import (
     noticing_held as noticing_held,
 )
 from perfkit.sqla.private.placing import (
