@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import gc
+import struct
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -1035,17 +1036,22 @@ def test_another_layout_is_not_read():
     engine.dispose()
 
 
+def _links(*numbers: int) -> bytes:
+    return struct.pack(f">{len(numbers)}I", *numbers)
+
+
 @pytest.mark.parametrize(
     "change",
     [
-        lambda trucks, depots: trucks[5].__setitem__(0, [0]),  # a truck's depot is a truck
-        lambda trucks, depots: trucks[5].__setitem__(0, [-1]),
-        lambda trucks, depots: trucks[5].__setitem__(0, [2]),
-        lambda trucks, depots: trucks[5].__setitem__(0, [True]),
-        lambda trucks, depots: trucks[5].__setitem__(0, []),
-        lambda trucks, depots: trucks[5].__setitem__(0, [[1]]),
-        lambda trucks, depots: trucks.__setitem__(3, depots[3]),  # two of one number
-        lambda trucks, depots: trucks.__setitem__(3, b"\0\0\0\7"),
+        lambda trucks, depots: trucks[4].__setitem__(0, _links(1)),  # a truck's depot is a truck
+        lambda trucks, depots: trucks[4].__setitem__(0, _links(3)),
+        lambda trucks, depots: trucks[4].__setitem__(0, _links(2**32 - 1)),
+        lambda trucks, depots: trucks[4].__setitem__(0, b""),
+        lambda trucks, depots: trucks[4].__setitem__(0, _links(2, 2)),
+        lambda trucks, depots: trucks[4].__setitem__(0, b"\0\0\2"),
+        lambda trucks, depots: trucks[4].__setitem__(0, [2]),
+        lambda trucks, depots: trucks[4].__setitem__(0, [_links(1), _links(2)]),
+        lambda trucks, depots: trucks[4].pop(),
         lambda trucks, depots: trucks.__setitem__(0, b"12345678"),
         lambda trucks, depots: trucks[1].__setitem__(0, "__class__"),
         lambda trucks, depots: trucks[1].__setitem__(0, "_sa_instance_state"),
@@ -1053,9 +1059,13 @@ def test_another_layout_is_not_read():
         lambda trucks, depots: trucks[1].__setitem__(0, trucks[1][1]),
         lambda trucks, depots: trucks[1].pop(),
         lambda trucks, depots: trucks[2].__setitem__(0, "nothing"),
-        lambda trucks, depots: trucks[4].pop(),
-        lambda trucks, depots: next(cells for _, cells in trucks[4] if type(cells) is list).append(5),
-        lambda trucks, depots: trucks[4][0].__setitem__(0, 99),
+        lambda trucks, depots: trucks[2].__setitem__(0, "trips"),
+        lambda trucks, depots: trucks[3].pop(),
+        lambda trucks, depots: next(cells for _, cells in trucks[3] if type(cells) is list).append(5),
+        lambda trucks, depots: next(each for each in trucks[3] if type(each[1]) is list).__setitem__(1, "x"),
+        lambda trucks, depots: trucks[3][0].__setitem__(0, 99),
+        lambda trucks, depots: trucks.__setitem__(3, [[code, cells * 2] for code, cells in trucks[3]]),
+        lambda trucks, depots: depots.__setitem__(3, [[code, cells[:0]] for code, cells in depots[3]]),
     ],
 )
 def test_a_forged_graph_is_not_read(fleet, change):
@@ -1063,13 +1073,58 @@ def test_a_forged_graph_is_not_read(fleet, change):
     codec = Codec([Kind], entities=True)
     with fleet.session() as session:
         raw = codec.pack(list(session.scalars(select(Truck).where(Truck.id == 1).options(selectinload(Truck.depot)))))
-    batches, root = msgpack.unpackb(raw[1:])
+    batches, order, root = msgpack.unpackb(raw[1:])
     trucks, depots = batches
     assert trucks[2] == ["depot"]
-    assert isinstance(codec.unpack(raw[:1] + msgpack.packb([batches, root])), Graph)
+    assert order == b""
+    assert isinstance(codec.unpack(raw[:1] + msgpack.packb([batches, order, root])), Graph)
+    with pytest.raises(Unreadable):
+        codec.unpack(raw[:1] + msgpack.packb([batches, _links(3), root]))
     change(trucks, depots)
     with pytest.raises(Unreadable):
-        codec.unpack(raw[:1] + msgpack.packb([batches, root]))
+        codec.unpack(raw[:1] + msgpack.packb([batches, order, root]))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda depots: depots[4].__setitem__(0, [_links(1), _links(1)]),  # a depot among its trucks
+        lambda depots: depots[4].__setitem__(0, [_links(1), _links(0)]),
+        lambda depots: depots[4].__setitem__(0, [_links(2), _links(2)]),
+        lambda depots: depots[4].__setitem__(0, [_links(0, 1), _links(2)]),
+        lambda depots: depots[4].__setitem__(0, [_links(1), _links(2, 3)]),
+        lambda depots: depots[4].__setitem__(0, [_links(1), _links(99)]),
+        lambda depots: depots[4].__setitem__(0, [_links(1)]),
+        lambda depots: depots[4].__setitem__(0, _links(2)),
+    ],
+)
+def test_a_forged_collection_is_not_read(fleet, change):
+    """It has as many members as it says, and they are there, of its relation's class."""
+    codec = Codec([Kind], entities=True)
+    with fleet.session() as session:
+        depot = session.scalars(select(Depot).options(selectinload(Depot.trucks)).limit(1)).one()
+        assert len(depot.trucks) > 1
+        raw = codec.pack(depot)
+    batches, order, root = msgpack.unpackb(raw[1:])
+    assert isinstance(codec.unpack(raw[:1] + msgpack.packb([batches, order, root])), Graph)
+    change(batches[0])
+    with pytest.raises(Unreadable):
+        codec.unpack(raw[:1] + msgpack.packb([batches, order, root]))
+
+
+def test_entities_of_several_extents_stand_where_they_stood(fleet):
+    """In a value they may be mixed; bytes have them one extent after another."""
+    codec = Codec([Kind], entities=True)
+    with fleet.session() as session:
+        trucks = list(session.scalars(select(Truck).order_by(Truck.id).limit(3)))
+        depots = list(session.scalars(select(Depot).order_by(Depot.id).limit(2)))
+        mixed = [trucks[0], depots[0], trucks[1], depots[1], trucks[2], trucks[0]]
+        raw = codec.pack({"mixed": mixed, "first": depots[1]})
+        told = [(type(each), each.id) for each in mixed]
+    with fleet.session() as session:
+        found = codec.unpack(raw).into(session)
+        assert [(type(each), each.id) for each in found["mixed"]] == told
+        assert found["first"] is found["mixed"][3]
 
 
 # ---- the same as SQLAlchemy itself

@@ -1,10 +1,12 @@
 """Values with entities in them: the value with numbers in the place of entities, and the entities by what is loaded.
 
-    [ [[stamp, columns, relations, numbers, values, links], …], root ]
+    [ [[stamp, columns, relations, values, links], …], order, root ]
 
-One batch for each extent (sqla/entities.py), its values column by column, so that C does most of the work. An entity
-has one number wherever it stands; links are numbers, so relations may lead in circles. `root` is what the codec makes
-of any value, entities being ext types that hold a number, or several.
+One batch for each extent (sqla/entities.py), its values column by column, so that C does most of the work. Entities are
+numbered batch by batch, from 1; links are numbers, so relations may lead in circles, and 0 is none. A link is four
+bytes, and those of collections are one after another, with how many there are in each. `root` is what the codec makes
+of any value, entities being ext types that hold a number, or several; what it numbers itself, because its entities are
+of several extents, is said by `order`.
 
 Bytes become a `Graph`, in which all is checked but nothing made: that needs a session, and the one who asks has it.
 """
@@ -17,8 +19,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from hashlib import blake2b
+from itertools import accumulate, chain
 from types import NoneType
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 import msgpack
@@ -44,6 +47,15 @@ from perfkit.sqla.private import mapped_classes
 
 MAX_ENTITIES = 2**24
 _NUMBER = struct.Struct(">I")
+
+
+def _packed_numbers(numbers: Sequence[int]) -> bytes:
+    return struct.pack(f">{len(numbers)}I", *numbers)
+
+
+def _numbers_in(packed: bytes) -> tuple[int, ...]:
+    return struct.unpack(f">{len(packed) // 4}I", packed)
+
 
 PLAIN_COLUMN, PACKED_COLUMN, DATETIMES, DATES, DECIMALS, UUIDS = range(6)
 
@@ -107,7 +119,7 @@ class Census:
 
     def __init__(self) -> None:
         self._numbers: dict[int, int] = {}
-        self._ahead: list[Any] = []
+        self._ahead: list[Any] = []  # the first of them has the number 1
         self._batches: dict[int, _Members] = {}
         self._classes: dict[type, bool] = {}
 
@@ -127,24 +139,29 @@ class Census:
 
     def nodes(self, entities: list[Any]) -> ExtType:
         """What stands for a list of them."""
-        return ext((ENTITY_REFS, struct.pack(f">{len(entities)}I", *map(self._number, entities))))
+        return ext((ENTITY_REFS, _packed_numbers([self._number(entity) for entity in entities])))
 
     def _number(self, entity: Any) -> int:
         number = self._numbers.get(id(entity))
         if number is None:
-            number = self._numbers[id(entity)] = len(self._ahead)
             self._ahead.append(entity)
+            number = self._numbers[id(entity)] = len(self._ahead)
         return number
 
-    def batches(self, pack: Callable[[object], bytes]) -> list[object]:
-        """All of them, as lists for msgpack. `pack` is for values that msgpack does not know."""
-        number = 0
-        while number < len(self._ahead):
-            self._describe(self._ahead[number], number)
-            number += 1
-        if number > MAX_ENTITIES:
-            raise Stuck(self._ahead[0], f"it leads to {number} entities, {MAX_ENTITIES} are possible")
-        return [_batch(members, pack) for members in self._batches.values()]
+    def batches(self, pack: Callable[[object], bytes]) -> tuple[list[object], bytes]:
+        """All of them, as lists for msgpack, and the order of the root's. `pack` is for what msgpack does not know."""
+        in_root = len(self._ahead)
+        for number, entity in enumerate(self._ahead, 1):  # which grows meanwhile
+            self._describe(entity, number)
+        if len(self._ahead) > MAX_ENTITIES:
+            raise Stuck(self._ahead[0], f"it leads to {len(self._ahead)} entities, {MAX_ENTITIES} are possible")
+        members = self._batches.values()
+        met = chain.from_iterable(each.numbers for each in members)
+        places: dict[int | None, int] = {None: 0}
+        places.update((number, place) for place, number in enumerate(met, 1))
+        order = [places[number] for number in range(1, in_root + 1)]
+        is_same = order == list(range(1, in_root + 1))
+        return [_batch(each, places, pack) for each in members], b"" if is_same else _packed_numbers(order)
 
     def _describe(self, entity: Any, number: int) -> None:
         try:
@@ -164,12 +181,18 @@ class Census:
                 linked.append(None if led_to is None else self._number(led_to))
 
 
-def _batch(members: _Members, pack: Callable[[object], bytes]) -> list[object]:
+def _batch(members: _Members, places: Mapping[int | None, int], pack: Callable[[object], bytes]) -> list[object]:
     extent, entities = members.extent, members.entities
     rows = list(map(extent.take, entities))
     values = [_column(name, entities, list(column), pack) for name, column in _columns(extent.columns, rows)]
-    numbers = struct.pack(f">{len(members.numbers)}I", *members.numbers)
-    return [stamp_of(extent.cls), extent.columns, extent.relations, numbers, values, members.linked]
+    links: list[object] = []
+    for place, linked in enumerate(members.linked):
+        if extent.is_many(place):
+            flat = [places[number] for number in chain.from_iterable(linked)]
+            links.append([_packed_numbers(list(map(len, linked))), _packed_numbers(flat)])
+        else:
+            links.append(_packed_numbers([places[number] for number in linked]))
+    return [stamp_of(extent.cls), extent.columns, extent.relations, values, links]
 
 
 def _columns(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> Iterable[tuple[str, Sequence[Any]]]:
@@ -215,22 +238,42 @@ def _unwrapped(value: Any) -> Any:
     return value
 
 
+class _Links(NamedTuple):
+    """Whom a relation leads the entities of a batch to."""
+
+    numbers: tuple[int, ...]
+    counts: tuple[int, ...] | None
+    """How many of the numbers are of each entity; None if it is one, which may be 0."""
+
+    def among(self, things: Sequence[Any]) -> Iterable[Any]:
+        """For each entity the thing that it is led to, or a list of them; all things are given by number."""
+        found = map(things.__getitem__, self.numbers)
+        if self.counts is None:
+            return found
+        flat = list(found)
+        return [flat[end - count : end] for count, end in zip(self.counts, accumulate(self.counts), strict=True)]
+
+
 class _Batch:
     """What was read of the entities of one extent."""
 
-    __slots__ = ("extent", "linked", "numbers", "rows")
+    __slots__ = ("columns", "count", "extent", "links")
 
-    def __init__(self, extent: Extent, numbers: Sequence[int], rows: list[tuple[Any, ...]], linked: list[Any]):
-        self.extent, self.numbers, self.rows, self.linked = extent, numbers, rows, linked
+    def __init__(self, extent: Extent, columns: list[list[Any]], links: list[_Links]) -> None:
+        self.extent, self.columns, self.links = extent, columns, links
+        self.count = len(columns[0])
+
+    def rows(self) -> Iterable[tuple[Any, ...]]:
+        return zip(*self.columns, strict=True)
 
 
 class Graph:
     """A value with entities in it, on its way into a session."""
 
-    __slots__ = ("_batches", "_count", "_root")
+    __slots__ = ("_batches", "_order", "_root")
 
-    def __init__(self, batches: list[_Batch], count: int, root: Callable[[Sequence[Any]], object]) -> None:
-        self._batches, self._count, self._root = batches, count, root
+    def __init__(self, batches: list[_Batch], order: Sequence[int], root: Callable[[Sequence[Any]], object]) -> None:
+        self._batches, self._order, self._root = batches, order, root
 
     def into(self, session: Session) -> object:
         """The value, its entities those of the session; runs no SQL.
@@ -238,54 +281,50 @@ class Graph:
         Raises:
             Unreadable: it cannot be put together.
         """
-        entities: list[Any] = [None] * self._count
-        get = entities.__getitem__
+        entities: list[Any] = [None]
         placed: list[tuple[list[Any], list[Any]]] = []
         begin_as_a_load_would(session)
         try:
             for batch in self._batches:
-                made, fresh = batch.extent.placed(batch.rows, session)
-                placed.append((made, fresh))
-                for number, entity in zip(batch.numbers, made, strict=True):
-                    entities[number] = entity
+                found = batch.extent.placed(batch.rows(), session)
+                placed.append(found)
+                entities += found[0]
             links = [
-                (batch.extent, place, batch.linked[place], holders, len(fresh) == len(holders))
+                (batch.extent, place, linked, holders, len(fresh) == len(holders))
                 for batch, (holders, fresh) in zip(self._batches, placed, strict=True)
-                for place in range(len(batch.linked))
+                for place, linked in enumerate(batch.links)
             ]
             # collections last: what their members lead to may be what they are keyed by
             for extent, place, linked, holders, are_new in sorted(links, key=lambda link: link[0].is_many(link[1])):
-                if extent.is_many(place):
-                    led_to: Iterable[Any] = [list(map(get, several)) for several in linked]
-                else:
-                    led_to = [None if number is None else entities[number] for number in linked]
-                extent.link(place, holders, led_to, are_new=are_new)
+                extent.link(place, holders, linked.among(entities), are_new=are_new)
         except Exception as strange:
             raise Unreadable(f"entities that cannot be put together: {strange}") from strange
-        value = self._root(entities)
+        value = self._root(self._ordered(entities))
         for batch, (_, fresh) in zip(self._batches, placed, strict=True):
             batch.extent.tell_loaded(session, fresh)
         return value
 
+    def _ordered(self, things: list[Any]) -> list[Any]:
+        """Things by the numbers that the root has for them."""
+        return [None, *map(things.__getitem__, self._order)] if self._order else things
+
     def plainly(self) -> tuple[object, dict[object, object]]:
         """The value with names in the place of entities, and what is known of each: to be compared."""
-        names: list[Any] = [None] * self._count
+        names: list[Any] = [None]
         for batch in self._batches:
-            for number, row in zip(batch.numbers, batch.rows, strict=True):
-                names[number] = (batch.extent.cls.__qualname__, *batch.extent.identity(row))
+            names += [(batch.extent.cls.__qualname__, *batch.extent.identity(row)) for row in batch.rows()]
         known: dict[object, object] = {}
+        of_each = iter(names[1:])
         for batch in self._batches:
-            extent = batch.extent
-            for place, (number, row) in enumerate(zip(batch.numbers, batch.rows, strict=True)):
-                links = [_named(linked[place], names) for linked in batch.linked]
-                known[names[number]] = dict(zip((*extent.columns, *extent.relations), (*row, *links), strict=True))
-        return self._root(names), known
+            attributes = (*batch.extent.columns, *batch.extent.relations)
+            led_to = [map(_sorted, linked.among(names)) for linked in batch.links]
+            for row, *links in zip(batch.rows(), *led_to, strict=True):
+                known[next(of_each)] = dict(zip(attributes, (*row, *links), strict=True))
+        return self._root(self._ordered(names)), known
 
 
-def _named(linked: Any, names: Sequence[Any]) -> object:
-    if isinstance(linked, list):
-        return sorted((names[number] for number in linked), key=repr)
-    return None if linked is None else names[linked]
+def _sorted(linked: Any) -> object:
+    return sorted(linked, key=repr) if isinstance(linked, list) else linked
 
 
 def graph_of(raw: memoryview, unpack: Callable[[bytes], object], rooted: Callable[..., object]) -> Graph:
@@ -294,26 +333,24 @@ def graph_of(raw: memoryview, unpack: Callable[[bytes], object], rooted: Callabl
     Raises:
         Exception: of any sort; the bytes choose.
     """
-    described, root = read(raw)
+    described, order, root = read(raw)
     batches = [_read_batch(each, unpack) for each in described]
-    count = sum(len(batch.numbers) for batch in batches)
-    numbers = [number for batch in batches for number in batch.numbers]
-    if count > MAX_ENTITIES or sorted(numbers) != list(range(count)):
-        raise ValueError("entities that are numbered otherwise than one by one")
-    classes: list[Any] = [None] * count
+    classes: list[Any] = [NoneType]
     for batch in batches:
-        for number in batch.numbers:
-            classes[number] = batch.extent.cls
+        classes += [batch.extent.cls] * batch.count
+    if len(classes) > 1 + MAX_ENTITIES:
+        raise ValueError(f"{len(classes) - 1} entities")
     for batch in batches:
-        for place, linked in enumerate(batch.linked):
-            _check_links(batch.extent, place, linked, classes)
-    return Graph(batches, count, lambda entities: rooted(root, entities))
+        for place, linked in enumerate(batch.links):
+            _check_links(linked, batch.count, batch.extent.targets[place], classes)
+    ordered = _numbers_in(order)
+    if ordered and max(ordered) >= len(classes):
+        raise ValueError("an order of entities that are not there")
+    return Graph(batches, ordered, lambda entities: rooted(root, entities))
 
 
-def _read_batch(
-    described: tuple[bytes, Any, Any, bytes, list[Any], list[list[Any]]], unpack: Callable[[bytes], object]
-) -> _Batch:
-    stamp, columns, relations, packed_numbers, values, linked = described
+def _read_batch(described: tuple[bytes, Any, Any, list[Any], list[Any]], unpack: Callable[[bytes], object]) -> _Batch:
+    stamp, columns, relations, values, links = described
     key = (stamp, tuple(columns), tuple(relations))
     extent = _extents.get(key)
     if extent is None:
@@ -321,42 +358,46 @@ def _read_batch(
         if len(_extents) >= MAX_EXTENTS:
             _extents.clear()
         _extents[key] = extent
-    numbers = struct.unpack(f">{len(packed_numbers) // 4}I", packed_numbers)
     read_columns = [_read_column(each, unpack) for each in values]
-    if len(read_columns) != len(extent.columns) or len(linked) != len(extent.relations):
+    if len(read_columns) != len(extent.columns) or len(links) != len(extent.relations):
         raise ValueError("values that do not fit their attributes")
-    rows = list(zip(*read_columns, strict=True))
-    if len(rows) != len(numbers) or any(len(each) != len(numbers) for each in linked):
+    batch = _Batch(extent, read_columns, [_read_links(extent.is_many(place), each) for place, each in enumerate(links)])
+    if {*map(len, read_columns)} != {batch.count}:
         raise ValueError("entities without values")
-    return _Batch(extent, numbers, rows, linked)
+    return batch
 
 
-def _read_column(described: tuple[int, Any], unpack: Callable[[bytes], object]) -> Sequence[Any]:
+def _read_column(described: tuple[int, Any], unpack: Callable[[bytes], object]) -> list[Any]:
     code, column = described
-    if code == PLAIN_COLUMN:
-        return cast("Sequence[Any]", column)
     if code == PACKED_COLUMN:
-        return cast("Sequence[Any]", unpack(column))
+        column = unpack(column)
+    if type(column) is not list:
+        raise ValueError("a column that is none")
+    if code in (PLAIN_COLUMN, PACKED_COLUMN):
+        return column
     make = _READ[code]
-    if None in column:
+    try:
+        return list(map(make, column))
+    except TypeError:  # of None: to look for one before would cost each column a tenth of its time
         return [None if each is None else make(each) for each in column]
-    return list(map(make, column))
 
 
-def _check_links(extent: Extent, place: int, linked: list[Any], classes: Sequence[type]) -> None:
-    """Raises: ValueError: one leads to an entity that is not there, or of another class than its relation's."""
-    target = extent.targets[place]
-    if extent.is_many(place):
-        if {type(each) for each in linked} - {list}:
-            raise ValueError("a collection that is none")
-        numbers = {number for each in linked for number in each}
-    else:
-        numbers = set(linked) - {None}
-    if not numbers:
-        return
-    if {type(number) for number in numbers} != {int} or min(numbers) < 0 or max(numbers) >= len(classes):
-        raise ValueError("links that lead nowhere")
-    if not all(issubclass(cls, target) for cls in {classes[number] for number in numbers}):
+def _read_links(is_many: bool, packed: Any) -> _Links:
+    if not is_many:
+        return _Links(_numbers_in(packed), None)
+    counts, numbers = map(_numbers_in, packed)
+    return _Links(numbers, counts)
+
+
+def _check_links(links: _Links, count: int, target: type, classes: Sequence[type]) -> None:
+    """Raises: Exception: one leads to an entity that is not there, or of another class than its relation's."""
+    owners = links.numbers if links.counts is None else links.counts
+    if len(owners) != count or (links.counts is not None and sum(links.counts) != len(links.numbers)):
+        raise ValueError("links of other entities")
+    led_to = set(map(classes.__getitem__, links.numbers))
+    if links.counts is None:
+        led_to.discard(NoneType)
+    if not all(issubclass(cls, target) for cls in led_to):
         raise ValueError("links that lead to entities of another class")
 
 
@@ -367,12 +408,13 @@ def entity_at(data: bytes, entities: Sequence[Any]) -> Any:
 
 def entities_at(data: bytes, entities: Sequence[Any]) -> list[Any]:
     """What an ENTITY_REFS of the root stands for."""
-    return [entities[number] for number in struct.unpack(f">{len(data) // 4}I", data)]
+    return list(map(entities.__getitem__, _numbers_in(data)))
 
 
-def packed(batches: list[object], root: bytes) -> bytes:
-    """Both as bytes."""
+def packed(batches: list[object], order: bytes, root: bytes) -> bytes:
+    """All of it as bytes."""
+    graph = [batches, order, root]
     try:
-        return cast(bytes, msgpack.packb([batches, root]))
+        return cast(bytes, msgpack.packb(graph))
     except UnicodeEncodeError:
-        return cast(bytes, msgpack.packb([batches, root], unicode_errors="surrogatepass"))
+        return cast(bytes, msgpack.packb(graph, unicode_errors="surrogatepass"))

@@ -4,7 +4,7 @@ Three forms, told apart by the first byte:
 
     1  root                                          msgpack of the value; scalars it does not know are ext types
     2  [[number, kind, rows], …, root]               objects by kind, then the value with references to them
-    3  [entities, root]                              what graphs.py says; root is one of the two above
+    4  [entities, order, root]                       what graphs.py says; root is one of the two above
 
 An object is what has to be made of parts: a tuple, a set, a row, an instance. All objects of one kind that stand at the
 same height (1 + the height of what they hold) are one batch of plain rows, and batches are written lowest first. So
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import struct
 
-PLAIN, OBJECTS, GRAPH = b"\x01", b"\x02", b"\x03"
+PLAIN, OBJECTS, GRAPH = b"\x01", b"\x02", b"\x04"
 MAX_DEPTH = 100  # far below what the stack bears; msgpack's own packer stops at 511
 MAX_ROWS = 2**16  # in one batch, as two bytes of a reference count them
 MAX_BATCHES = 4096  # hash() of a chain of tuples calls itself once for each

@@ -81,7 +81,7 @@ class Codec:
                 return self._packed(value)
             census = Census()
             root = self._packed(value, census)
-            return GRAPH + packed(census.batches(self._packed), root) if census else root
+            return GRAPH + packed(*census.batches(self._packed), root) if census else root
         except (Stuck, TooDeep) as trouble:
             raise explain(value, trouble, self._forms) from None
 

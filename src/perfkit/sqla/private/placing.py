@@ -47,8 +47,7 @@ def place(rows, session, complete):
     identity_map = session.identity_map
     held, states, here, session_id = identity_map.get, identity_map._dict, identity_map._wr, session.hash_key
     found, fresh = [], []
-    for row in rows:
-        {values}, = row
+    for {values}, in rows:
         key = (identity_class, ({identity},), None)
         entity = held(key) if key in states else None
         if entity is None:
@@ -68,7 +67,7 @@ def place(rows, session, complete):
             {sets}
             fresh.append(entity)
         else:
-            complete(entity, row)
+            complete(entity, ({values},))
         found.append(entity)
     return found, fresh
 """
