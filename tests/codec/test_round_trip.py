@@ -5,6 +5,8 @@ from __future__ import annotations
 import pickle
 from datetime import UTC, datetime
 from decimal import Decimal
+from types import MemberDescriptorType
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import msgpack
@@ -12,7 +14,7 @@ import pytest
 from hypothesis import given
 from sqlalchemy import NullPool, create_engine, text
 
-from perfkit.codec import Codec
+from perfkit.codec import Codec, scalars
 from tests.codec.samples import (
     TYPES,
     Access,
@@ -173,3 +175,16 @@ def test_rows_of_different_queries_in_one_list():
     before = [*rows([(1, 2)]), (1, 2), *rows([(3, 4)])]
 
     assert same(codec.unpack(codec.pack(before)), before)
+
+
+@pytest.mark.parametrize("number", [0, 1, 0x12345678123456781234567812345678, 2**128 - 1])
+@pytest.mark.parametrize("slots", [MemberDescriptorType, property])
+def test_a_uuid_comes_back_as_python_makes_one(monkeypatch, slots, number):
+    """Whether its slots are filled, or Python keeps it otherwise and is asked."""
+    monkeypatch.setattr(scalars, "MemberDescriptorType", slots)
+    made = UUID(int=number)
+
+    for back in (scalars._uuid_reader()(made.bytes), codec.unpack(codec.pack(made))):
+        assert (back, hash(back), repr(back), back.is_safe) == (made, hash(made), repr(made), made.is_safe)
+        assert pickle.dumps(back) == pickle.dumps(made)
+        assert {back: 1}[made] == 1

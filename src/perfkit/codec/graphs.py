@@ -32,7 +32,7 @@ from perfkit.codec.blame import Stuck
 from perfkit.codec.forms import STAMP_BYTES
 from perfkit.codec.layout import ENTITY_REF, ENTITY_REFS
 from perfkit.codec.reading import read
-from perfkit.codec.scalars import NATIVE, ext
+from perfkit.codec.scalars import NATIVE, ext, read_uuid
 from perfkit.errors import Unreadable
 from perfkit.sqla.entities import (
     MAX_EXTENTS,
@@ -74,7 +74,7 @@ _READ: Mapping[int, Callable[[Any], Any]] = {
     DATETIMES: datetime.fromisoformat,
     DATES: date.fromisoformat,
     DECIMALS: Decimal,
-    UUIDS: lambda raw: UUID(bytes=raw),
+    UUIDS: read_uuid,
 }
 
 
