@@ -1112,6 +1112,38 @@ def test_a_forged_collection_is_not_read(fleet, change):
         codec.unpack(raw[:1] + msgpack.packb([batches, order, root]))
 
 
+class Sparse(DeclarativeBase):
+    pass
+
+
+class Visit(Sparse):
+    __tablename__ = "visits"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    token: Mapped[UUID | None]
+    on: Mapped[date | None]
+    at: Mapped[datetime | None]
+    price: Mapped[Decimal | None] = mapped_column(Numeric(10, 2))
+    note: Mapped[str | None]
+
+
+@pytest.mark.parametrize("empty", [(), (1,), (0, 2), (0, 1, 2)])
+def test_columns_may_have_gaps(empty):
+    """Of every type that is read in one go: first, in between, or nothing at all."""
+    codec = Codec(entities=True)
+    full = {"token": UUID(int=5), "on": date(2026, 1, 2), "at": datetime(2026, 1, 2, 3), "price": Decimal("1.20")}  # noqa: DTZ001
+    engine = create_engine("sqlite://")
+    Sparse.metadata.create_all(engine)
+    with Session(engine) as session:
+        session.add_all(Visit(id=each, **({} if each in empty else full)) for each in range(3))
+        session.commit()
+        visits = list(session.scalars(select(Visit).order_by(Visit.id)))
+        raw, told = codec.pack(visits), [dict(vars(each), _sa_instance_state=None) for each in visits]
+    with Session(engine) as session:
+        found = codec.unpack(raw).into(session)
+        assert [dict(vars(each), _sa_instance_state=None) for each in found] == told
+    engine.dispose()
+
+
 def test_entities_of_several_extents_stand_where_they_stood(fleet):
     """In a value they may be mixed; bytes have them one extent after another."""
     codec = Codec([Kind], entities=True)

@@ -46,7 +46,7 @@ _PLACE = """\
 def place(rows, session, complete):
     identity_map = session.identity_map
     held, states, here, session_id = identity_map.get, identity_map._dict, identity_map._wr, session.hash_key
-    found, fresh = [], []
+    found, again = [], set()
     for {values}, in rows:
         key = (identity_class, ({identity},), None)
         entity = held(key) if key in states else None
@@ -65,11 +65,11 @@ def place(rows, session, complete):
             states[key] = state
             have = entity.__dict__
             {sets}
-            fresh.append(entity)
         else:
             complete(entity, ({values},))
+            again.add(len(found))
         found.append(entity)
-    return found, fresh
+    return found, [each for place, each in enumerate(found) if place not in again] if again else found
 """
 
 Place = Callable[[Iterable[Sequence[Any]], Session, Callable[[Any, Sequence[Any]], None]], tuple[list[Any], list[Any]]]
