@@ -62,6 +62,8 @@ class Extent:
             itemgetter(*places) if len(places) > 1 else lambda row, place=places[0]: (row[place],)  # type: ignore[misc]
         )
         self.take = _taker(self.columns)
+        self._names = frozenset(self.columns)
+        self._is_plain = all(name in mapper.class_manager for name in self.columns)
         self._properties = [mapper.relationships[name] for name in self.relations]
 
     def _unloaded(self) -> tuple[str, ...]:
@@ -112,6 +114,8 @@ class Extent:
         """Give it what it has not loaded, or what has expired."""
         if not isinstance(entity, self.cls):
             raise NoExtent(f"the session holds a {type(entity).__qualname__} in its place")
+        if self._is_plain and entity.__dict__.keys() >= self._names:
+            return
         state: InstanceState[Any] = instance_state(entity)
         have, changed = state.dict, state.committed_state
         names: list[str] = []
