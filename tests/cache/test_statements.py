@@ -11,10 +11,26 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, Integer, MetaData, Table, bindparam, event, exists, func, select, text, union
+from sqlalchemy import (
+    Column,
+    Integer,
+    MetaData,
+    Table,
+    bindparam,
+    column,
+    event,
+    exists,
+    func,
+    literal,
+    quoted_name,
+    select,
+    text,
+    union,
+)
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import (
+    Bundle,
     Session,
     aliased,
     joinedload,
@@ -61,6 +77,9 @@ STATEMENTS: list[Any] = [
     lambda: select(Truck).where(exists().where(Trip.truck_id == Truck.id)).options(load_only(Truck.plate)),
     lambda: select(Truck).from_statement(select(Truck).where(Truck.id > 2).order_by(Truck.id)),
     lambda: select(Truck).where(Truck.id == 99),
+    lambda: select(Bundle("both", Truck.id, Truck.plate), Truck.kind).order_by(Truck.id),
+    lambda: select(column(quoted_name("id", quote=True))).select_from(Truck.__table__).order_by(text("1")),
+    lambda: select(aliased(Truck, select(Truck).where(Truck.id > 2).subquery()), literal(1)).order_by(text("1")),
 ]
 
 
@@ -103,6 +122,27 @@ def test_a_result_is_one_in_every_way(fleet):
             assert len(session.scalars(kinds).all()) == 6
             assert sorted(kind.name for kind in session.scalars(kinds).unique()) == ["GLASS", "PAPER"]
     assert hits(fleet) > 8
+
+
+def test_an_entity_of_a_subquery_has_no_name_and_comes_as_a_scalar(fleet):
+    """SQLAlchemy names no column of it."""
+    some = aliased(Truck, select(Truck).where(Truck.id > 4).subquery())
+    statement = select(some).order_by(some.id).options(cached())
+    for _ in range(2):
+        with fleet.session() as session:
+            assert [truck.id for truck in session.scalars(statement)] == [5, 6]
+            assert session.execute(statement).first()._mapping[some].id == 5
+    assert hits(fleet) == 3
+
+
+def test_a_bundle_has_its_columns_by_name(fleet):
+    """Hit or not."""
+    statement = select(Bundle("both", Truck.id, Truck.plate)).where(Truck.id == 3).options(cached())
+    for _ in range(2):
+        with fleet.session() as session:
+            assert session.scalars(statement).one().plate == "ABC-3"
+            assert session.execute(statement).unique().one().both.id == 3
+    assert hits(fleet) == 3
 
 
 def test_joined_collections_have_to_be_made_unique(fleet):

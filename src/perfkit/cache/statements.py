@@ -48,7 +48,7 @@ class Execution:
         """The database's answer, in the session that asks."""
         result = self._state.invoke_statement()
         is_repeated = wants_unique(result)
-        names = list(result.keys())
+        names = [str(each) for each in result.keys()]  # noqa: SIM118 - a result is no mapping. One may be quoted_name
         return is_repeated, names, [tuple(row) for row in (result.unique() if is_repeated else result)]
 
 
@@ -176,10 +176,16 @@ def _result(statement: Any, names: list[str], rows: list[tuple[Any, ...]]) -> Re
     described: list[Mapping[str, Any]] = []
     if isinstance(statement, Select):
         described = statement.column_descriptions
-    if len(described) != len(names):
+    columns = [each["name"] for each in described]  # an entity of a subquery has none, and a result tells only names
+    if [each for each in columns if each is not None] != names:
+        columns = names
+    if len(described) != len(columns):
         return result_of(names, None, [False] * len(names), rows)
-    by_identity = [each["expr"] is each.get("entity") or not each["type"].hashable for each in described]
-    return result_of(names, [each["expr"] for each in described], by_identity, rows)
+    # a Bundle stands for its own type
+    by_identity = [
+        each["expr"] is each.get("entity") or not getattr(each["type"], "hashable", True) for each in described
+    ]
+    return result_of(columns, [each["expr"] for each in described], by_identity, rows)
 
 
 _go_last()
