@@ -9,7 +9,6 @@ listeners may not change while statements are executed, so that is done now and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Unpack, cast
 
@@ -173,9 +172,7 @@ def _statements_for(state: ORMExecuteState, option: CachedStatement) -> Statemen
 
 
 def _result(statement: Any, names: list[str], rows: list[tuple[Any, ...]]) -> Result[Any]:
-    described: list[Mapping[str, Any]] = []
-    if isinstance(statement, Select):
-        described = statement.column_descriptions
+    described = _described(statement)
     columns = [each["name"] for each in described]  # an entity of a subquery has none, and a result tells only names
     if [each for each in columns if each is not None] != names:
         columns = names
@@ -186,6 +183,15 @@ def _result(statement: Any, names: list[str], rows: list[tuple[Any, ...]]) -> Re
         each["expr"] is each.get("entity") or not getattr(each["type"], "hashable", True) for each in described
     ]
     return result_of(columns, [each["expr"] for each in described], by_identity, rows)
+
+
+def _described(statement: Any) -> list[Any]:
+    if not isinstance(statement, Select):
+        return []
+    try:
+        return statement.column_descriptions
+    except AttributeError:  # of `*` and a mapped class SQLAlchemy 2.1 has none
+        return []
 
 
 _go_last()
