@@ -189,9 +189,10 @@ def _described(statement: Any) -> list[Any]:
     if not isinstance(statement, Select):
         return []
     try:
-        return statement.column_descriptions
+        found: list[Any] = statement.column_descriptions
     except AttributeError:  # of `*` and a mapped class SQLAlchemy 2.1 has none
         return []
+    return found
 
 
 _go_last()

@@ -173,7 +173,7 @@ class Models:
             __tablename__ = "labels"
             __cache_tags__ = self._declared("labels")
             id = mapped_column(Integer, primary_key=True, autoincrement=False)
-            code = mapped_column(String(20), unique=True)
+            code = mapped_column(String(20), unique=True, nullable=False)  # or MariaDB lets no key follow it
 
         return Label
 

@@ -271,10 +271,11 @@ def by_a_class_of_several_tables(session: Session, s: Step) -> None:
 def _upsert(session: Session, into: Any, rows: list[dict[str, Any]], by: list[str], set_: dict[str, Any]) -> Any:
     """`set_` empty: DO NOTHING."""
     dialect = session.get_bind().dialect.name
+    given: Any = rows if len(rows) > 1 else rows[0]
     if dialect in ("mysql", "mariadb"):
-        statement: Any = mysql.insert(into).values(rows)
+        statement: Any = mysql.insert(into).values(given)
         return statement.on_duplicate_key_update(**set_) if set_ else statement.prefix_with("IGNORE")
-    statement = (sqlite if dialect == "sqlite" else postgresql).insert(into).values(rows)
+    statement = (sqlite if dialect == "sqlite" else postgresql).insert(into).values(given)
     if not set_:
         return statement.on_conflict_do_nothing(index_elements=by)
     return statement.on_conflict_do_update(index_elements=by, set_=set_)

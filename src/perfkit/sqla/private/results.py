@@ -21,7 +21,7 @@ def wants_unique(result: Result[Any]) -> bool:
 
 
 def result_of(
-    keys: Sequence[str | None], expressions: Sequence[Any] | None, by_identity: Sequence[bool], rows: Sequence[Any]
+    keys: Sequence[str], expressions: Sequence[Any] | None, by_identity: Sequence[bool], rows: Sequence[Any]
 ) -> Result[Any]:
     """Rows as a result, whose columns are found by name and by expression."""
     extra = None if expressions is None else [(each,) for each in expressions]
