@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hypothesis import strategies as st
-from sqlalchemy import bindparam, delete, func, insert, literal, select, text, tuple_, update
+from sqlalchemy import TextClause, bindparam, delete, func, insert, literal, select, text, tuple_, update
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import flag_modified
@@ -433,6 +433,22 @@ def truncate(session: Session, s: Step) -> None:
         session.execute(text(s.pick("TRUNCATE item_labels", "TRUNCATE items CASCADE", "TRUNCATE ONLY grants")))
 
 
+def _of_their_own_dialect(session: Session) -> list[TextClause]:
+    if session.get_bind().dialect.name in ("mysql", "mariadb"):
+        return [text("UPDATE orgs o JOIN items i ON i.org_id = o.id SET o.number = :row, i.kind = :kind")]
+    return [
+        text("WITH items AS (SELECT id FROM orgs WHERE kind = :kind) UPDATE items SET number = :row"),
+        text(
+            "INSERT INTO item_labels (item_id, label_id) SELECT id, :row FROM items WHERE kind = :kind "
+            "ON CONFLICT DO NOTHING"
+        ),
+        text(
+            "UPDATE items SET kind = o.kind FROM orgs AS o WHERE o.id = items.org_id AND o.number = :row "
+            "AND o.kind <> :kind"
+        ),
+    ]
+
+
 def by_hand(session: Session, s: Step) -> None:
     session.execute(
         s.pick(
@@ -440,6 +456,10 @@ def by_hand(session: Session, s: Step) -> None:
             text("DELETE FROM labels WHERE id = :row AND :kind = :kind"),
             text("INSERT INTO item_labels (item_id, label_id) SELECT id, :row FROM items WHERE kind = :kind"),
             text("UPDATE memberships SET role = :kind WHERE org_id = :row"),
+            text("UPDATE items SET number = :row WHERE org_id IN (SELECT id FROM orgs WHERE kind = :kind)"),
+            text("DELETE FROM orgs WHERE id = :row AND kind <> :kind"),
+            text("UPDATE labels SET id = id + 300 WHERE id = :row AND :kind = :kind"),
+            *_of_their_own_dialect(session),
         ),
         {"kind": s.kind, "row": s.row},
     )
