@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from perfkit.sqla.functions import VOLATILE, is_known
 from perfkit.sqla.naming import Named, named_in
 
-MAX_PARSED = 20_000  # characters of a statement that writes: a parser takes a millisecond for each few hundred
+MAX_PARSED = 2_000  # characters of a statement that writes: the parser takes a few milliseconds for each thousand
 
 _DIALECTS = {"postgresql": "postgres", "sqlite": "sqlite", "mysql": "mysql", "mariadb": "mysql"}
 # in one pass: what looks like a bind may stand in a literal
