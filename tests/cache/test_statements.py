@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from sqlalchemy import (
     Integer,
     MetaData,
     Table,
+    TypeDecorator,
     bindparam,
     column,
     event,
@@ -26,6 +28,7 @@ from sqlalchemy import (
     quoted_name,
     select,
     text,
+    type_coerce,
     union,
 )
 from sqlalchemy.exc import InvalidRequestError
@@ -45,7 +48,7 @@ from sqlalchemy.orm import (
 from perfkit import Cache
 from perfkit.cache import Reason, cached
 from perfkit.cache import statements as module
-from perfkit.errors import CacheDeclarationError, NotCached
+from perfkit.errors import CacheDeclarationError, NotCached, Unpackable
 from perfkit.sqla.fingerprint import NoFingerprint, fingerprint_of
 from tests.cache.test_dependencies import Counting
 from tests.cache.test_entities import Base, Depot, Fleet, Kind, Trip, Truck, _described
@@ -360,6 +363,29 @@ def test_options_that_are_always_others_are_not_kept_for_ever(fleet, monkeypatch
     assert found == [[1, 2, 3, 4, 5, 6]] * 4
     assert len(told) == 1
     assert len(fleet.cache.stats().functions) == 2
+
+
+@dataclass
+class Weight:
+    kilos: int
+
+
+class InKilos(TypeDecorator[Weight]):
+    impl = Integer
+    cache_ok = True
+
+    def process_result_value(self, value: int | None, dialect: Any) -> Weight | None:
+        return None if value is None else Weight(value)
+
+
+def test_a_value_that_cannot_be_kept_is_told_by_its_column(fleet):
+    """There is no return annotation of which to speak."""
+    statement = select(Truck.id, type_coerce(Truck.id, InKilos).label("weight")).options(cached("trucks"))
+
+    with Session(fleet.engine) as session, pytest.raises(Unpackable) as raised:
+        session.execute(statement)
+
+    assert str(raised.value).startswith("cached('trucks'): column 1 of row 0 has a Weight, which cannot be kept.")
 
 
 def test_with_several_caches_one_has_to_be_named(fleet):
