@@ -176,10 +176,10 @@ class World:
             return [(key, str(key)) for key in found] if size == 2 else found
 
         async def one(session: Any, argument: int) -> Any:
-            return seen(await _done(session.get(cls, keys(argument)[0])))
+            return seen(await _done(session.get(cls, keys(argument)[0])), 1)  # get_many keeps more, further down
 
         async def one_kept(session: Any, argument: int) -> Any:
-            return seen(await _done(self.cache.get(session, cls, keys(argument)[0])))
+            return seen(await _done(self.cache.get(session, cls, keys(argument)[0])), 1)
 
         async def many(session: Any, argument: int) -> Any:
             found = [await _done(session.get(cls, key)) for key in keys(argument)]
