@@ -111,7 +111,7 @@ class Fuzzer:
         learner = Learner("fuzz", "fuzz")
         known = Named((b"bins",), (b"cell",))
         plain = Question(KEY, known, Keeping(60_000, 100_000), guard=guard)
-        self._questions = [plain, plain._replace(extra=Expecting(learner, KEY, dict))]
+        self._questions = [plain, plain._replace(extra=Expecting(learner, KEY, known, dict))]
         self._bodies = [
             seal(Entry(self._codec.pack(value), (b"bins",), (VERSION,), 1, 2, 3), compress_above=compress_above)
             for value in (*VALUES, graph)
