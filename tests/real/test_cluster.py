@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from perfkit import Cache, Policy
 from perfkit.cache import Reason
-from perfkit.errors import CommitRefused
+from perfkit.errors import CommitRefused, StoreDown
 from tests.real.conftest import Base, Bin, Shop, Shops
 from tests.servers import OwnCluster, OwnRedis, asked, until
 
@@ -283,3 +283,20 @@ def test_a_cluster_that_is_addressed_as_one_server_is_down(pg_url, own_cluster, 
     assert shop.cache.stats().unkept == {Reason.UNSETTLED: 2}
     assert "connect to redis+cluster://" in caplog.text
     shop.close()
+
+
+def test_a_server_that_is_no_cluster_is_named_once_with_what_it_says(redis_url: str, caplog: pytest.LogCaptureFixture):
+    """A URL of the wrong kind would be silence otherwise: the database answers, and nothing is ever a hit."""
+    cache = Cache("no-cluster")
+    cache.connect(redis_url.replace("redis://", "redis+cluster://").partition("?")[0])
+    try:
+        for _ in range(2):
+            with pytest.raises(StoreDown, match=r"has slot \d+: .+:\d+ said .*cluster support disabled"):
+                cache.ping()
+    finally:
+        cache.close()
+
+    told = [each.getMessage() for each in caplog.records if each.name == "perfkit.wire"]
+    assert len(told) == 1
+    assert "does not say who has which slot" in told[0]
+    assert "cluster support disabled" in told[0]

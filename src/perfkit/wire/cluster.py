@@ -13,6 +13,7 @@ An entry and the cells that it depends on may lie on several servers. They need 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, Self
@@ -30,6 +31,8 @@ ROUNDS = 5  # of redirections
 MAP_TRUSTED_S = 0.25  # between two questions for the whole map
 ASKING = Command(b"", ("ASKING",))
 WHO_HAS_WHAT = Command(b"", ("CLUSTER", "SLOTS"))
+
+_log = logging.getLogger("perfkit.wire")
 
 
 class Errand(NamedTuple):
@@ -51,6 +54,7 @@ class ClusterWire:
         self._node_at = node_at
         self._owners: list[Address | None] = [None] * SLOTS
         self._asked_at = float("-inf")
+        self._refusal = ""  # what a server said in place of the map, since somebody gave it last
 
     def groups(self, keys: Sequence[bytes]) -> Sequence[Sequence[bytes]]:
         by_slot: dict[int, list[bytes]] = {}
@@ -86,7 +90,7 @@ class ClusterWire:
         await self._look_again(at_any_rate=True)
         found = sorted({owner for owner in self._owners if owner is not None})
         if not found:
-            raise StoreDown(f"none of {', '.join(map(str, self._seeds))} says who has which slot")
+            raise StoreDown(f"none of {', '.join(map(str, self._seeds))} says who has which slot{self._refusal}")
         return found
 
     @property
@@ -155,7 +159,8 @@ class ClusterWire:
             await self._look_again(at_any_rate=True)
             owner = self._owners[slot]
         if owner is None:
-            raise StoreDown(f"no server of the cluster has slot {slot}, or none of those that were asked answers")
+            why = self._refusal or ", or none of those that were asked answers"
+            raise StoreDown(f"no server of the cluster has slot {slot}{why}")
         return owner
 
     async def _look_again(self, *, at_any_rate: bool = False) -> None:
@@ -169,10 +174,17 @@ class ClusterWire:
                 node = self._node_at(address)
                 (reply,) = await node.receive(await node.send([WHO_HAS_WHAT]))
                 if isinstance(reply, Answer):
-                    self._owners = owners_in(reply.value, address)
+                    self._owners, self._refusal = owners_in(reply.value, address), ""
                     return
+                self._refused(address, reply)
             except StoreDown:
                 continue
+
+    def _refused(self, address: Address, reply: Exception) -> None:
+        if not self._refusal:
+            told = "%s does not say who has which slot (%s): reads go to the database until one does"
+            _log.warning(told, address, reply)
+        self._refusal = f": {address} said {reply}"
 
 
 class _UnderWay:
