@@ -140,6 +140,24 @@ def test_what_cannot_be_called_from_here_is_skipped(fleet):
     keys = [good, odd, long, "", "fleet:v:x", good.replace("mine", "other"), f"{good},number=1"]
     found = fleet.cache.verify(keys, sessions=lambda: Session(fleet.engine))
     assert (found.skipped, found.done) == (7, 7)
+    function = mine.__module__ + "." + mine.__qualname__
+    back = "its arguments cannot be read back from the key, or the tenant or the database is another one"
+    here = "no function of this process has such keys: it is not imported, or has changed"
+    assert found.skips[:2] == (f"{function}: {back}", f"{function.replace('.mine', '.raising')}: {back}")
+    assert f"{function.replace('mine', 'other')}: {here}" in found.skips
+
+
+async def test_a_sync_function_is_skipped_where_sessions_are_async(fleet):
+    """And the other way round; it says so."""
+
+    @fleet.cache.query()
+    def count(session: Session) -> int:
+        return session.scalar(select(func.count()).select_from(Truck)) or 0
+
+    with fleet.session() as session:
+        key = fleet.cache.key_of(count, session)
+    found = await fleet.cache.averify([key], sessions=lambda: AsyncSession(create_async_engine("sqlite+aiosqlite://")))
+    assert found.skips[0].endswith(": it is sync, and the sessions are not")
 
 
 def test_the_first_that_fails_is_named(fleet):

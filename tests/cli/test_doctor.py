@@ -163,6 +163,17 @@ def test_the_idle_limit_of_postgresql_is_held_against_the_mark(pg_url, own_limit
     assert ("ALTER ROLE" in told(findings, Level.WARNING)) == (level is Level.WARNING)
 
 
+@pytest.mark.parametrize(("idle_timeout_s", "level"), [(5, Level.OK), (6, Level.WARNING)])
+def test_the_idle_limit_of_the_policy_is_as_good_as_the_databases(pg_url, idle_timeout_s, level):
+    """A service that does as the docs say would never get the exit status 0 otherwise."""
+    url = pg_url.replace("://", "+psycopg://")
+    findings = examine_database(url, mark_hold_s=10, idle_timeout_s=idle_timeout_s)
+
+    assert worst(findings) is level
+    assert ("Policy(idle_timeout=5) sets idle_in" in told(findings, Level.OK)) == (level is Level.OK)
+    assert ("--idle-timeout=5 says so here" in repr(findings)) == (level is Level.WARNING)
+
+
 def test_the_isolation_level_of_mariadb_is_explained(mariadb_url):
     """REPEATABLE READ is its default."""
     findings = examine_database(mariadb_url.replace("://", "+pymysql://"))

@@ -281,7 +281,10 @@ def test_the_commands(redis_url, tmp_path):
     where = ("--cache", redis_url)
     stats = run("stats", *where, "--namespace", "shop", "--json")
     assert {each["entries"] for each in json.loads(stats.stdout)} >= {1, 3}
-    assert "entries of 2 functions" in run("stats", *where, "--namespace", "shop").stdout
+    stats = run("stats", *where, "--namespace", "shop").stdout
+    assert "entries of 2 functions" in stats
+    assert "no process has reported yet" in stats
+    assert "perfkit cache invalidate [OPTIONS] {TAG}..." in run("invalidate", "--help").stdout
     lines = run("ls", *where, "--namespace", "shop", "--function", "count", "--json").stdout.splitlines()
     keys = [json.loads(line)["key"] for line in lines]
     assert service.key(service.count, "we[i]rd") in keys
@@ -350,7 +353,12 @@ def test_the_version_is_told():
 
 
 def test_verify_calls_functions_again(service, tmp_path):
-    """The command, with a module that sets the service up."""
+    """The command, with a module that sets the service up; and one that is only here is named."""
+
+    @service.cache.query()
+    def gone(session: Session) -> int:
+        return session.scalar(select(func.count()).select_from(Bin)) or 0
+
     (tmp_path / "shop_ops.py").write_text(
         "from sqlalchemy.orm import Session\n"
         "from tests.cli.test_inventory import Service\n"
@@ -385,7 +393,11 @@ def test_verify_calls_functions_again(service, tmp_path):
     found = verify("--function", "count", "--json")
     assert (found.returncode, json.loads(found.stdout)["violations"]) == (0, []), found.stderr
     assert json.loads(found.stdout)["right"] >= 3
-    assert "right, 0 wrong" in verify().stdout
+    with Session(service.engine) as session:
+        gone(session)
+    shown = verify().stdout
+    assert "right, 0 wrong" in shown
+    assert f"cannot be called  {gone.__module__}.{gone.__qualname__}: no function of this process has" in shown
     assert verify("--function", "nobody").stdout == "no entries of functions with 'nobody' in their names in 'shop'\n"
     for given, said in (
         ("nowhere:x", "gives no (cache, sessions)"),

@@ -201,8 +201,11 @@ def _info(answer: bytes) -> dict[str, str]:
 # ---- the database
 
 
-def examine_database(url: str, *, mark_hold_s: float = 10.0) -> list[Finding]:
-    """What can be said of the database at an SQLAlchemy `url`; with an async driver give the sync one's."""
+def examine_database(url: str, *, mark_hold_s: float = 10.0, idle_timeout_s: float | None = None) -> list[Finding]:
+    """What can be said of the database at an SQLAlchemy `url`; with an async driver give the sync one's.
+
+    `mark_hold_s` and `idle_timeout_s` are those of the policy.
+    """
     advice = "Give SQLAlchemy's URL with an installed sync driver, such as postgresql+psycopg://user@host/name."
     name = "the database"
     try:
@@ -214,7 +217,7 @@ def examine_database(url: str, *, mark_hold_s: float = 10.0) -> list[Finding]:
         return [Finding(name, Level.PROBLEM, f"{engine.dialect.driver} is an async driver", advice)]
     try:
         with engine.connect() as connection:
-            return list(_of_database(name, connection, mark_hold_s))
+            return list(_of_database(name, connection, mark_hold_s, idle_timeout_s))
     except SQLAlchemyError as down:
         reason = str(down.__cause__ or down).strip().splitlines()
         return [Finding(name, Level.PROBLEM, reason[0] if reason else repr(down), "Start it, or correct the address.")]
@@ -222,7 +225,9 @@ def examine_database(url: str, *, mark_hold_s: float = 10.0) -> list[Finding]:
         engine.dispose()
 
 
-def _of_database(name: str, connection: Connection, mark_hold_s: float) -> Iterator[Finding]:
+def _of_database(
+    name: str, connection: Connection, mark_hold_s: float, idle_timeout_s: float | None
+) -> Iterator[Finding]:
     dialect = connection.dialect
     waits_ms = [_timed_ms(lambda: connection.scalar(text("SELECT 1"))) for _ in range(PINGS)]
     version = ".".join(map(str, dialect.server_version_info or ()))
@@ -230,7 +235,7 @@ def _of_database(name: str, connection: Connection, mark_hold_s: float) -> Itera
     yield _isolation(name, connection)
     kind = "mariadb" if getattr(dialect, "is_mariadb", False) else dialect.name
     if kind in LIMITS:
-        yield _idle(name, connection, kind, mark_hold_s)
+        yield _idle(name, connection, kind, mark_hold_s, idle_timeout_s)
     if kind == "postgresql":
         yield from _of_postgresql(name, connection)
 
@@ -254,15 +259,17 @@ def _isolation(name: str, connection: Connection) -> Finding:
     )
 
 
-def _idle(name: str, connection: Connection, kind: str, mark_hold_s: float) -> Finding:
+def _idle(name: str, connection: Connection, kind: str, mark_hold_s: float, idle_timeout_s: float | None) -> Finding:
     limit = LIMITS[kind]
     row = connection.execute(text(limit.ask)).first()
     found_s = (int(row[0]) if row else 0) * limit.unit_ms / 1000
     half_s = mark_hold_s / 2
     if 0 < found_s <= half_s:
         return Finding(name, Level.OK, f"{limit.name} is {found_s:g} s")
+    if idle_timeout_s is not None and idle_timeout_s <= half_s:
+        return Finding(name, Level.OK, f"Policy(idle_timeout={idle_timeout_s:g}) sets {limit.name} on each connection")
     role = connection.engine.url.username or "the_role"
-    advice = f"Policy(idle_timeout={half_s:g}) sets it on each connection"
+    advice = f"Policy(idle_timeout={half_s:g}) sets it on each connection, and --idle-timeout={half_s:g} says so here"
     if kind == "postgresql":
         advice += f"; or ALTER ROLE {role} SET {limit.name} = '{half_s:g}s'"
     return Finding(

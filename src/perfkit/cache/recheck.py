@@ -26,6 +26,7 @@ from sqlalchemy.orm import Session
 
 from perfkit.cache.call import Call, ask
 from perfkit.cache.declared import Declared
+from perfkit.cache.reasons import Reason
 from perfkit.cache.verify import recheck
 from perfkit.errors import CacheError
 from perfkit.waiting import run_now
@@ -33,6 +34,7 @@ from perfkit.waiting import run_now
 _Kind = Literal["right", "violations", "out_of_date", "skipped", "failed"]
 _KINDS: tuple[_Kind, ...] = ("right", "violations", "out_of_date", "skipped", "failed")
 _DICT = re.compile(r"\bdict\(([^()]*)\)")  # as keys have it; what is inside a text by chance is found out by the key
+_FUNCTION = re.compile(r":[vse]:([^:]+):")
 _MAKERS: dict[str, Callable[..., Any]] = {
     "UUID": UUID,
     "Decimal": Decimal,
@@ -51,7 +53,8 @@ class Rechecked:
 
     `out_of_date` were not valid any more, which is as it should be. `skipped` cannot be called again from here: the
     function or its class is not known in this process, an argument has no text that leads back to it, or the tenant is
-    another one. `failed` raised; `failure` is the key of the first of those, and what it raised.
+    another one; `skips` says of each function, once, which it was. `failed` raised; `failure` is the key of the first
+    of those, and what it raised.
     """
 
     right: int = 0
@@ -60,6 +63,7 @@ class Rechecked:
     skipped: int = 0
     failed: int = 0
     failure: str = ""
+    skips: tuple[str, ...] = ()
 
     @property
     def done(self) -> int:
@@ -75,10 +79,11 @@ class Recheck:
         self._counts: Counter[_Kind] = Counter()
         self._violations: list[str] = []
         self._failure = ""
+        self._skips: dict[str, None] = {}
 
     def state(self) -> Rechecked:
         counts = {kind: self._counts[kind] for kind in _KINDS if kind != "violations"}
-        return Rechecked(violations=tuple(self._violations), failure=self._failure, **counts)
+        return Rechecked(violations=tuple(self._violations), failure=self._failure, skips=tuple(self._skips), **counts)
 
     def run(self, keys: Iterable[str], sessions: Callable[[], Session]) -> Rechecked:
         """Those of sync functions, each in a session of its own."""
@@ -96,7 +101,9 @@ class Recheck:
 
     async def _one(self, key: str, session: Session | AsyncSession) -> _Kind:
         call = self._call(key, session)
-        if call is None:
+        if isinstance(call, str):
+            name = _FUNCTION.search(key)
+            self._skips[f"{name[1] if name else 'no key of an entry'}: {call}"] = None
             return "skipped"
         try:
             is_right = await recheck(call)
@@ -105,11 +112,17 @@ class Recheck:
             return "failed"
         return "out_of_date" if is_right is None else "right" if is_right else "violations"
 
-    def _call(self, key: str, session: Session | AsyncSession) -> Call | None:
+    def _call(self, key: str, session: Session | AsyncSession) -> Call | str:
+        """The call that has this key; or why there is none."""
+        why = "no function of this process has such keys: it is not imported, or has changed"
         for declared in self._declared:
             at = key.find(f":{declared.prefix}")
-            if at < 0 or declared.suspends != isinstance(session, AsyncSession):
+            if at < 0:
                 continue
+            if declared.suspends != isinstance(session, AsyncSession):
+                why = f"it is {'async' if declared.suspends else 'sync'}, and the sessions are not"
+                continue
+            why = "its arguments cannot be read back from the key, or the tenant or the database is another one"
             for arguments in _arguments(key[at + 1 + len(declared.prefix) :]):
                 given = {name: value for name, value in arguments.items() if name in declared.keys.parameters}
                 missing = [name for name in declared.keys.parameters if name not in given]
@@ -123,8 +136,8 @@ class Recheck:
                     asked = ask(declared, args, kwargs, refresh=True)
                 except (CacheError, TypeError, ValueError):
                     continue
-                return asked if isinstance(asked, Call) else None
-        return None
+                return asked if isinstance(asked, Call) else asked.value if isinstance(asked, Reason) else why
+        return why
 
     def _note(self, key: str, kind: _Kind) -> None:
         self._counts[kind] += 1

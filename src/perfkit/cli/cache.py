@@ -41,6 +41,9 @@ def doctor(
         str | None, typer.Option(metavar="NAME", help="The cache's, if the user has rights to its keys alone.")
     ] = None,
     mark_hold: Annotated[float, typer.Option(metavar="SECONDS", min=0.001, help="The policy's mark_hold.")] = 10.0,
+    idle_timeout: Annotated[
+        float | None, typer.Option(metavar="SECONDS", min=0.001, help="The policy's idle_timeout, if it has one.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document, for machines.")] = False,
 ) -> None:
     """Ask the servers of a deployment what they keep of the strict promise.
@@ -56,7 +59,7 @@ def doctor(
     except CacheDeclarationError as wrong:
         raise typer.BadParameter(str(wrong), param_hint="--cache") from None
     for url in database or ():
-        findings += examine_database(url, mark_hold_s=mark_hold)
+        findings += examine_database(url, mark_hold_s=mark_hold, idle_timeout_s=idle_timeout)
     if as_json:
         typer.echo(json.dumps([asdict(each) | {"level": each.level.name.lower()} for each in findings], indent=2))
     else:
@@ -102,6 +105,8 @@ def stats(store: Store, namespace: Namespace, as_json: AsJson = False) -> None:
         f"{entries:,} entries of {sum(each.entries > 0 for each in found)} functions, {size:,} bytes in "
         f"{plain(repr(namespace))}"
     )
+    if any(each.stats is None for each in found):
+        out.print("–: no process has reported yet; each does with one of its calls in 15 seconds", soft_wrap=True)
     for each in found:
         if each.stats is not None and each.stats.advice:
             out.print(f"[yellow]{plain(each.function)}[/]: {plain(each.stats.advice)}", soft_wrap=True)
@@ -156,7 +161,7 @@ def _nothing_found(namespace: str, function: str) -> str:
 
 @cache.command("show")
 def show_entry(
-    store: Store, key: Annotated[str, typer.Argument(help="As `ls` gives it.")], as_json: AsJson = False
+    store: Store, key: Annotated[str, typer.Argument(metavar="KEY", help="As `ls` gives it.")], as_json: AsJson = False
 ) -> None:
     """Show one entry: age, tags and whether they are current, and its value. Ends with 1 if there is none."""
     with told():
@@ -183,7 +188,10 @@ def show_entry(
 def invalidate(
     store: Store,
     namespace: Namespace,
-    tags: Annotated[list[str], typer.Argument(help="Tables, rows such as bins#7, names of your own, or '*'.")],
+    tags: Annotated[
+        list[str],
+        typer.Argument(metavar="TAG", help="Tables, rows such as bins#7, names of your own, or '*'."),
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Make everything that depends on these tags out of date, in all processes, at once."""
@@ -232,6 +240,8 @@ def verify(
             f"{result.skipped:,} that cannot be called from here, {result.failed:,} that failed",
             soft_wrap=True,
         )
+        for skip in result.skips:
+            out.print(f"cannot be called  {plain(skip)}", soft_wrap=True)
         if result.failure:
             out.print(f"the first that failed  {plain(result.failure)}", soft_wrap=True)
     raise typer.Exit(1 if result.violations else 0)
