@@ -1009,6 +1009,7 @@ def test_a_session_of_shards_is_answered_by_its_databases(shelves):
 
     with session:
         assert [pages(session), pages(session)] == [[0, 1, 2], [0, 1, 2]]
+        assert "cannot say which that is" in str(cache.explain(pages, session))
     assert cache.stats_of(pages).bypasses == {Reason.NOT_WATCHED: 2}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -304,9 +305,12 @@ def test_another_database_has_other_entries(small, tmp_path):
     with Session(small.engine) as session:
         assert small.sync["counts"](session) == {"glass": 2}
 
+    unwatched = re.escape(f"counts is not cached here: nobody watches {other!r}. Call cache.watch(…) for it, too.")
     with Session(other) as session:
+        with pytest.warns(NotCached, match=unwatched):
+            assert small.sync["counts"](session) == {}
         assert small.sync["counts"](session) == {}
-    assert small.cache.stats().bypasses == {Reason.NOT_WATCHED: 1}
+    assert small.cache.stats().bypasses == {Reason.NOT_WATCHED: 2}
 
     small.cache.watch(other)
     with Session(other) as session:
@@ -581,6 +585,8 @@ def test_a_forgotten_watch_is_said_once_where_the_function_stands(small):
     assert "key" not in str(cache.explain(one, session))
     cache.watch(small.engine, small.Base.metadata)
     cache.unwatch(small.engine)
+    assert one(session) == 1
+    cache.watch(create_engine("sqlite://"))
     assert one(session) == 1
     cache.close()
 

@@ -49,7 +49,6 @@ from perfkit.sqla.sessions import (
     announce_by_hand,
     carrier_in,
     database_name,
-    engine_behind,
     engine_of,
     watch_sessions,
 )
@@ -335,6 +334,7 @@ class Cache:
         if not isinstance(engine, Engine | AsyncEngine):
             raise CacheDeclarationError(f"unwatch({engine!r}): give the Engine or AsyncEngine that is watched.")
         dialect = engine_of(engine).dialect
+        self._runtime.known_unwatched.add(repr(engine_of(engine)))
         self._runtime.watched.pop(dialect, None)
         self._runtime.catalogs.pop(dialect, None)
         for take_away in self._unwatch.pop(dialect, ()):
@@ -670,6 +670,7 @@ class Cache:
         self._runtime.watched.clear()
         self._runtime.catalogs.clear()
         self._runtime.is_known_unwatched = False
+        self._runtime.known_unwatched.clear()
         self._runtime.leave()  # which may have something to say to the store
         if self._wires is not None:
             self._wires.close()
@@ -696,14 +697,9 @@ class Cache:
             key = declared.key_of(args, kwargs).decode(errors="surrogatepass")
         except CacheDeclarationError:
             key = ""
-        why = self._unwatched_of(declared, args, kwargs) if asked is Reason.NOT_WATCHED else ""
+        missing = declared.unwatched(carriers_in(declared.keys.bind(*args, **kwargs)))
+        why = f"nobody watches {missing}: call watch() for it" if missing and asked is Reason.NOT_WATCHED else ""
         return Explanation(name, key, "bypassed", asked if isinstance(asked, Reason) else None, why)
-
-    def _unwatched_of(self, declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-        """Which engine it is that nobody watches, as far as its sessions say."""
-        engines = [engine_behind(each) for each in carriers_in(declared.keys.bind(*args, **kwargs))]
-        missing = [repr(each) for each in engines if each is not None and each.dialect not in self._runtime.watched]
-        return f"nobody watches {', '.join(dict.fromkeys(missing))}: call watch() for it" if missing else ""
 
     async def _drop_later(self, key: bytes) -> bool:
         return bool(await self._store(suspending=True).drop([key]))

@@ -306,8 +306,8 @@ def ask(
         return Reason.NO_SESSION
     database = declared.database(carriers)
     if isinstance(database, Reason):
-        if not runtime.is_known_unwatched and not runtime.watched:
-            declared.warn_unwatched()
+        if not explains:
+            declared.warn_unwatched(carriers)
         return database
     unfit = unfit_to_read(carriers, None if declared.learns else declared.families)
     if unfit is not None:

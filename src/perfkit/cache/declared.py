@@ -43,7 +43,7 @@ from perfkit.codec import Codec, Graph, is_listed, shape_of, types_in
 from perfkit.errors import CacheDeclarationError, NotCached, Unpackable
 from perfkit.sqla.entities import is_mapped, reached_from, types_in_columns
 from perfkit.sqla.private import mapped_classes
-from perfkit.sqla.sessions import Carrier, carrier_in
+from perfkit.sqla.sessions import Carrier, carrier_in, engine_behind
 
 _FOR_GOOD = frozenset({Reason.NOTHING_READ, Reason.UNKNOWN_READS, Reason.VOLATILE, Reason.CRITERIA})
 
@@ -337,13 +337,29 @@ class Declared:
                 advice = "" if reason is Reason.CRITERIA else " tags=only(…) says all that it depends on."
                 self._warn(message + advice)
 
-    def warn_unwatched(self) -> None:
-        """Say, once for the cache, that `watch` was forgotten."""
-        self.runtime.is_known_unwatched = True
-        self._warn(
-            f"{self.keys.name} is not cached: cache {self.runtime.namespace!r} is connected and watches no engine. "
-            f"Call cache.watch(engine, Base.metadata) after connect()."
-        )
+    def unwatched(self, carriers: Sequence[Carrier]) -> str:
+        """The engines that nobody watches, as far as their sessions say."""
+        engines = [engine_behind(each) for each in carriers]
+        missing = [repr(each) for each in engines if each is not None and each.dialect not in self.runtime.watched]
+        return ", ".join(dict.fromkeys(missing))
+
+    def warn_unwatched(self, carriers: Sequence[Carrier]) -> None:
+        """Say that `watch` was forgotten: once for the cache, or for an engine beside those that it watches."""
+        runtime = self.runtime
+        if not runtime.watched:
+            if not runtime.is_known_unwatched:
+                runtime.is_known_unwatched = True
+                self._warn(
+                    f"{self.keys.name} is not cached: cache {runtime.namespace!r} is connected and watches no engine. "
+                    f"Call cache.watch(engine, Base.metadata) after connect()."
+                )
+            return
+        missing = self.unwatched(carriers)
+        if missing and missing not in runtime.known_unwatched:
+            runtime.known_unwatched.add(missing)
+            self._warn(
+                f"{self.keys.name} is not cached here: nobody watches {missing}. Call cache.watch(…) for it, too."
+            )
 
     def _warn(self, message: str, category: type[Warning] = NotCached) -> None:
         # where the function stands: that of the call is often a frame of SQLAlchemy's or a loop's

@@ -57,6 +57,7 @@ class Runtime:
         self.guard: Guard | None = None  # of what is in the store, if it is guarded
         self._ports: tuple[Ports, Ports, Ports] | None = None
         self.is_known_unwatched = False  # nobody need be told that it watches nothing
+        self.known_unwatched: set[str] = set()  # engines of which somebody was told that it does not watch them
 
     @property
     def is_connected(self) -> bool:

@@ -146,7 +146,7 @@ def engine_behind(carrier: Carrier) -> Engine | None:
     """The engine that it reads from by default; None if it cannot say."""
     try:
         return (carrier if isinstance(carrier, Connection) else carrier.get_bind()).engine
-    except SQLAlchemyError:
+    except Exception:  # noqa: BLE001 - one with a get_bind of its own, which may raise anything
         return None
 
 
