@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, delete, func, insert, select, text, update
+from sqlalchemy import column, create_engine, delete, func, insert, select, table, text, update
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, scoped_session, sessionmaker
 
@@ -27,6 +27,7 @@ from perfkit.errors import (
 )
 from tests.cache.conftest import Bin, Kit
 
+small_bins = table("bins", column("id"))
 Calling = Callable[..., Any]
 
 
@@ -258,6 +259,33 @@ def test_a_function_that_writes_keeps_nothing(small):
         add(session)
 
     assert small.cache.stats().unkept == {Reason.LOADER_WROTE: 1}
+
+
+class Later:
+    """As a coroutine, which would warn that nobody has awaited it."""
+
+    def __await__(self) -> Any:
+        yield
+
+
+@pytest.mark.parametrize(
+    ("returned", "advice"),
+    [
+        (lambda session: select(small_bins), "It is a statement that nobody has run: return list(session.scalars(…))"),
+        (lambda session: session.query(small_bins), "It is a statement that nobody has run"),
+        (lambda session: Later(), "It is to be awaited: write async def, and return what await gives"),
+        (lambda session: object(), "Return built-in types"),
+    ],
+)
+def test_what_cannot_be_kept_says_so_before_the_tags_that_it_would_need(small, returned, advice):
+    """Such as what a sync function gets of an AsyncSession: with tags it would be an error as well."""
+
+    @small.cache.query()
+    def made(session: Session) -> Any:
+        return returned(session)
+
+    with Session(small.engine) as session, pytest.raises(Unpackable, match=re.escape(advice)):
+        made(session)
 
 
 def test_arguments_of_different_types_are_different_calls(small):

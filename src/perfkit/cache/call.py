@@ -228,8 +228,14 @@ class Call:
         return None, ""
 
     def may_keep(self, value: Any) -> Reason | None:
-        """After a load: why its result is not one for others."""
+        """After a load: why its result is not one for others.
+
+        Raises:
+            Unpackable: nothing was read, and with tags it could not be kept either.
+        """
         reason = self._unfit_to_keep()
+        if reason is Reason.NOTHING_READ:
+            self.declared.pack(value)
         if reason is None and self._is_unwanted(value):
             return Reason.UNWANTED
         observation = self.question.observing

@@ -8,10 +8,11 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Iterator, Mapping
 from typing import Any
 
-from sqlalchemy import Result, Row, RowMapping, ScalarResult
+from sqlalchemy import Executable, Result, Row, RowMapping, ScalarResult
+from sqlalchemy.orm import Query
 
 from perfkit.codec.forms import Form
 from perfkit.codec.shapes import is_namedtuple, is_pydantic
@@ -81,6 +82,8 @@ def advice_for(value: object) -> str:
 
 # in order: the first that fits
 _ADVICE: Mapping[type | tuple[type, ...], str] = {
+    Awaitable: "It is to be awaited: write async def, and return what await gives.",
+    (Executable, Query): "It is a statement that nobody has run: return list(session.scalars(…)), or its rows.",
     (Result, ScalarResult): "It can be read once: return its rows, with .all().",
     RowMapping: "Return dict(mapping).",
     type: "Return its name.",
