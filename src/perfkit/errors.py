@@ -299,7 +299,7 @@ class CommitRefused(CacheError):
 
 
 class NotCached(RuntimeWarning):
-    """A cached function whose results are never kept: for what it reads, or because its cache watches no engine.
+    """A cached function whose results are not kept: for what it reads or writes, or because nobody watches its engine.
 
     It points to the function, so that filters can go by its module.
     """

@@ -255,7 +255,7 @@ def test_a_function_that_writes_keeps_nothing(small):
         session.execute(insert(small.Bin).values(name="three"))
         return 1
 
-    with Session(small.engine) as session:
+    with Session(small.engine) as session, pytest.warns(NotCached, match="add is not cached: a call of it writes bins"):
         add(session)
 
     assert small.cache.stats().unkept == {Reason.LOADER_WROTE: 1}
@@ -286,6 +286,44 @@ def test_what_cannot_be_kept_says_so_before_the_tags_that_it_would_need(small, r
 
     with Session(small.engine) as session, pytest.raises(Unpackable, match=re.escape(advice)):
         made(session)
+
+
+WRITING = {
+    "update": lambda table: update(table).where(table.c.id == 1).values(name="new").returning(table.c.name),
+    "insert": lambda table: insert(table).values(name="new").returning(table.c.name),
+    "delete": lambda table: delete(table).where(table.c.id == 1).returning(table.c.name),
+}
+
+
+@pytest.mark.parametrize("kind", WRITING)
+def test_a_function_that_writes_and_has_no_tags_keeps_nothing_and_says_so(small, kind):
+    """Its statements read nothing that could make the result out of date, and a hit would not write."""
+
+    @small.cache.query()
+    def change(session: Session) -> str:
+        return session.execute(WRITING[kind](small.Bin.__table__)).scalars().first() or ""
+
+    said = "a call of it writes bins, and a hit would not. Write where it is called.$"
+    with Session(small.engine) as session, pytest.warns(NotCached, match=said):
+        change(session)
+    with Session(small.engine) as session:
+        change(session)
+
+    assert small.cache.stats().unkept == {Reason.LOADER_WROTE: 2}
+
+
+def test_a_read_after_a_write_of_the_caller_is_not_warned_of(small):
+    """It is the caller's transaction that wrote, not the function."""
+
+    @small.cache.query()
+    def counted(session: Session) -> int:
+        return session.scalar(select(func.count()).select_from(small.Bin)) or 0
+
+    with warnings.catch_warnings(record=True) as told, Session(small.engine) as session:
+        warnings.simplefilter("always")
+        session.execute(update(small.Bin).where(small.Bin.id == 1).values(name="draft"))
+        counted(session)
+    assert told == []
 
 
 def test_arguments_of_different_types_are_different_calls(small):

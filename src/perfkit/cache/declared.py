@@ -45,7 +45,14 @@ from perfkit.sqla.entities import is_mapped, reached_from, types_in_columns
 from perfkit.sqla.private import mapped_classes
 from perfkit.sqla.sessions import Carrier, carrier_in, engine_behind
 
-_FOR_GOOD = frozenset({Reason.NOTHING_READ, Reason.UNKNOWN_READS, Reason.VOLATILE, Reason.CRITERIA})
+_TAGS = " tags=only(…) says all that it depends on."
+_FOR_GOOD = {  # as the function is written, and what to do
+    Reason.NOTHING_READ: _TAGS,
+    Reason.UNKNOWN_READS: _TAGS,
+    Reason.VOLATILE: _TAGS,
+    Reason.CRITERIA: "",
+    Reason.LOADER_WROTE: " Write where it is called.",
+}
 
 
 class Declared:
@@ -334,8 +341,7 @@ class Declared:
             if self.stays:  # a statement: its function is ours
                 warn_caller(message, NotCached)
             else:
-                advice = "" if reason is Reason.CRITERIA else " tags=only(…) says all that it depends on."
-                self._warn(message + advice)
+                self._warn(message + _FOR_GOOD[reason])
 
     def unwatched(self, carriers: Sequence[Carrier]) -> str:
         """The engines that nobody watches, as far as their sessions say."""

@@ -21,6 +21,7 @@ from perfkit.cache.runtime import Runtime
 from perfkit.errors import StoreDown
 from perfkit.sqla.reads import Reads, reads_of
 from perfkit.sqla.sessions import Carrier, connections_of, is_snapshot, reads_uncommitted
+from perfkit.sqla.statements import writes_of
 from perfkit.sqla.watching import watchers
 from perfkit.waiting import run_now
 
@@ -131,6 +132,9 @@ class Observation:
             return []
         if reads_uncommitted(connection):
             self.refuse(Reason.DIRTY_READS)
+        if written := writes_of(context.compiled, sql).tables:
+            names = ", ".join(dict.fromkeys(each.table.name for each in written))
+            self.refuse(Reason.LOADER_WROTE, f"a call of it writes {names}, and a hit would not")
         given = _given(context)
         reads = self.concerned(reads_of(context.compiled, sql, connection.dialect.name), given[0])
         if reads.unreadable:
@@ -139,7 +143,8 @@ class Observation:
         if reads.locks:
             self.refuse(Reason.VOLATILE, "it locks rows, which a kept result would not")
         elif reads.volatile or reads.is_of_now(given):
-            self.refuse(Reason.VOLATILE, f"the value of {', '.join(reads.volatile) or 'now'} changes by itself")
+            names = ", ".join(reads.volatile) or "now"
+            self.refuse(Reason.VOLATILE, f"the value of {names} changes by itself: pass it as an argument")
         relations = self.runtime.relations(connection.dialect)
         try:
             tags = self.runtime.known.tags_of(reads, given[0], connection.dialect.name, relations, self._own)
