@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session, joinedload, selectinload
 from perfkit.loading import Kind, detect
 from perfkit.sqla import executions, reading
 from perfkit.trace import window as windows
-from tests.loading.models import Base, Customer, fill
+from tests.loading.models import Base, Bin, Customer, fill
 
 EAGER = select(Customer).options(selectinload(Customer.bins))
 JOINED = select(Customer).options(joinedload(Customer.bins))
@@ -62,6 +62,16 @@ def test_rows_of_a_window_are_kept_up_to_a_number(session, monkeypatch):
 
     assert [len(each.kept or ()) for each in window._window.trace().queries] == [12, 0, 0]
     assert kinds(window) == [Kind.UNUSED_EAGER]
+
+
+def test_a_fix_names_the_option_whose_columns_were_narrowed(session):
+    """It was `defer(Customer.bins)`, because `load_only` says that of all other columns; profiles with fields, too."""
+    with detect() as window:
+        session.scalars(select(Customer).options(selectinload(Customer.bins).load_only(Bin.name))).all()
+
+    assert [each.fix for each in window.findings] == [
+        "select(Customer)  # without .options(selectinload(Customer.bins))"
+    ]
 
 
 def test_reads_are_forgotten_with_the_windows_that_wanted_them(session):

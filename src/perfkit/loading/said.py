@@ -25,7 +25,11 @@ class Said:
     def __init__(self, query: Query | None, root: Path) -> None:
         statement = None if query is None else query.statement
         self.alias = None if query is None or not root else alias_of(query, root[0].owner)
-        self._strategies = {path_of(parts): strategy for parts, strategy in strategies_of(statement).items()}
+        self._strategies = {
+            path_of(parts): strategy
+            for parts, strategy in strategies_of(statement).items()
+            if not any(isinstance(part, str) for part in parts)  # what `load_only` says of all other columns
+        }
 
     @property
     def eager(self) -> list[Path]:
