@@ -298,7 +298,10 @@ def tags_by_hand(sources: Iterable[TagSource], metadata: Sequence[MetaData]) -> 
             if "{" in source:
                 raise UnknownTag(f"tag {source!r}: give the tag itself, without fields.")
             if known and family not in known:
-                raise UnknownTag(f"tag {source!r} names no table that is watched{nearest(family, known)}")
+                raise UnknownTag(
+                    f"tag {source!r} names no table that is watched{nearest(family, known)} A name of your own has a "
+                    f"colon: '{family}:all'."
+                )
             yield family
             yield source if found else f"{family}#*"
             yield f"{family}?*"
