@@ -364,6 +364,31 @@ def test_however_arguments_are_passed_it_is_one_call(small):
     assert len(keys) == 1
 
 
+@pytest.mark.parametrize("before", [{"mode": "ttl"}, {"tags": only("names:none")}])
+def test_entries_with_fewer_tags_are_not_those_of_a_release_that_finds_them(small, before):
+    """One that stops to say `only`, or goes from `ttl` to `strict`: no commit would end what the old one has kept."""
+    store = MemoryStore()
+
+    def deployed(mode: str = "strict", tags: Any = ()) -> tuple[Cache, Any]:
+        cache = Cache("release", Policy(mode=mode))
+        cache.connect(store)
+        cache.watch(small.engine, small.Base.metadata)
+
+        @cache.query(tags=tags)
+        def count(session: Session) -> int:
+            return session.scalar(select(func.count()).select_from(small.Bin)) or 0
+
+        return cache, count
+
+    for how, found in ((before, 2), ({}, 3)):
+        cache, count = deployed(**how)
+        with Session(small.engine) as session:
+            assert count(session) == found
+            session.add(small.Bin(name="three", kind="paper"))
+            session.commit()
+        cache.close()
+
+
 def test_another_database_has_other_entries(small, tmp_path):
     """A session of another engine never gets the first one's results."""
     other = create_engine(f"sqlite:///{tmp_path}/other.sqlite3")

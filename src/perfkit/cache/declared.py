@@ -113,6 +113,8 @@ class Declared:
         # what is kept of a function that keeps errors has another form
         errors = [f"{error.__module__}.{error.__qualname__}" for error in self.policy.keep_errors]
         version = f"{self._version!r} {errors}" if errors else self._version
+        if not self.learns:  # and has fewer tags than one that does, which must not take it for its own
+            version = f"{version!r} only"
         stamp = self.keys.stamp(shape_of(self._result), version, self.function.__code__)
         return f"{self.keys.name}:{stamp}@"
 
