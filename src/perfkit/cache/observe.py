@@ -132,8 +132,10 @@ class Observation:
             return []
         if reads_uncommitted(connection):
             self.refuse(Reason.DIRTY_READS)
-        if written := writes_of(context.compiled, sql).tables:
-            names = ", ".join(dict.fromkeys(each.table.name for each in written))
+        writes = writes_of(context.compiled, sql, connection.dialect.name)
+        written = [*(each.table.name for each in writes.tables), *sorted(each.relation for each in writes.mentions)]
+        if written:
+            names = ", ".join(dict.fromkeys(written))
             self.refuse(Reason.LOADER_WROTE, f"a call of it writes {names}, and a hit would not")
         given = _given(context)
         reads = self.concerned(reads_of(context.compiled, sql, connection.dialect.name), given[0])
