@@ -6,6 +6,7 @@ import enum
 import gc
 import struct
 import threading
+import tracemalloc
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -1110,6 +1111,103 @@ def test_a_forged_collection_is_not_read(fleet, change):
     change(batches[0])
     with pytest.raises(Unreadable):
         codec.unpack(raw[:1] + msgpack.packb([batches, order, root]))
+
+
+@pytest.mark.parametrize("root", [None, True, 7, 1.5, "x", [], {}, b"", b"\x04"], ids=repr)
+def test_a_graph_without_a_value_is_not_read(fleet, root):
+    """It is refused before anything is made, and by no other exception."""
+    codec = Codec([Kind], entities=True)
+    with fleet.session() as session:
+        raw = codec.pack(list(session.scalars(select(Truck))))
+    batches, order, _ = msgpack.unpackb(raw[1:])
+
+    with pytest.raises(Unreadable):
+        codec.unpack(raw[:1] + msgpack.packb([batches, order, root]))
+
+
+def test_graphs_in_each_other_are_not_read(fleet):
+    """A column that was packed may be all that an entry has room for: one in another would take memory for each level."""
+    codec = Codec(entities=True)
+    with fleet.session() as session:
+        raw = codec.pack(session.get_one(Depot, 1))
+    ((stamp, columns, *rest),), order, root = msgpack.unpackb(raw[1:])
+    relations, _, links = rest
+    nested = b"\0" * 100_000
+    for _ in range(100):
+        batch = [stamp, columns, relations, [[1, nested]], links]
+        nested = raw[:1] + msgpack.packb([[batch], order, root])
+    tracemalloc.start()
+
+    with pytest.raises(Unreadable):
+        codec.unpack(nested)
+
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10 * len(nested)
+
+
+def spoilt_by_an_extra(session: Session) -> Truck:
+    truck = session.get_one(Truck, 6)
+    truck.__dict__["rank"] = "other"
+    return truck
+
+
+def spoilt_by_a_class(session: Session) -> Truck:
+    truck = Truck(id=6)
+    make_transient_to_detached(truck)
+    session.add(truck)
+    return truck
+
+
+@pytest.mark.parametrize("spoil", [spoilt_by_an_extra, spoilt_by_a_class])
+def test_what_cannot_be_put_together_leaves_nothing_behind(tmp_path, spoil):
+    """What the function then loads is loaded whole: nobody had been told of entities that were made and not completed."""
+    fleet = Fleet(tmp_path / "fleet.db", Counting())
+
+    @fleet.cache.query(entities=True)
+    def trucks(session: Session) -> list[Truck]:
+        found = list(session.scalars(everything()).unique())
+        for truck in found:
+            truck.__dict__["rank"] = "mine"
+        return found
+
+    with fleet.session() as session:
+        if spoil is spoilt_by_a_class:
+            session.execute(text("UPDATE trucks SET type = 'crane' WHERE id = 6"))
+            session.execute(text("INSERT INTO cranes (id, reach) VALUES (6, 1.5)"))
+            session.commit()
+        trucks(session)
+    with fleet.session() as session:
+        loaded: list[Any] = []
+        event.listen(session, "loaded_as_persistent", lambda session, entity: loaded.append(entity))
+        held = spoil(session)
+        found = trucks(session)
+        assert found[5] is held
+        assert all(hasattr(truck, "_seen") for truck in found[:5])
+        assert all(any(each is truck for each in loaded) for truck in found[:5])
+    fleet.close()
+
+
+def test_a_listener_that_raises_leaves_nothing_behind(fleet):
+    """Neither new entities, nor relations of held ones that lead to such."""
+    trucks = fleet.cached(everything)
+
+    def refuse(truck: Truck, context: Any) -> None:
+        raise RuntimeError("not this one")
+
+    with fleet.session() as session:
+        held = session.get_one(Depot, 1)
+        event.listen(Truck, "load", refuse, propagate=True)
+        try:
+            with pytest.raises(RuntimeError, match="not this one"):
+                trucks(session)
+        finally:
+            event.remove(Truck, "load", refuse)
+        assert list(session.identity_map.values()) == [held]
+        assert "trucks" in sa_inspect(held).unloaded
+        assert [truck._seen for truck in held.trucks] == ["ABC-3 with 0 trips", "ABC-6 with 0 trips"]
+    with fleet.session() as session, fleet.silently():
+        assert [truck.id for truck in trucks(session)] == [1, 2, 3, 4, 5, 6]
 
 
 class Sparse(DeclarativeBase):
