@@ -281,7 +281,7 @@ class Graph:
         """The value, its entities those of the session; runs no SQL.
 
         Raises:
-            Unreadable: it cannot be put together. Then, as when a listener raises, the session is as it was.
+            Unreadable: it cannot be put together, or who listens to loads raised. The session is as it was then.
         """
         placed: list[tuple[list[Any], list[Any]]] = []
         given: Given = []
@@ -290,29 +290,28 @@ class Graph:
             value = self._root(self._ordered(self._entities(session, placed, given)))
             for batch, (_, fresh) in zip(self._batches, placed, strict=True):
                 batch.extent.tell_loaded(session, fresh)
-        except BaseException:
+        except BaseException as strange:
             put_back(session, chain.from_iterable(fresh for _, fresh in placed), given)
-            raise
+            if not isinstance(strange, Exception):
+                raise
+            raise Unreadable(f"entities that cannot be put together: {strange}") from strange
         return value
 
     def _entities(self, session: Session, placed: list[tuple[list[Any], list[Any]]], given: Given) -> list[Any]:
         """All of them by number, linked; in `placed` those of each batch, and which are new."""
         entities: list[Any] = [None]
-        try:
-            for batch in self._batches:
-                found = batch.extent.placed(batch.rows(), session, given)
-                placed.append(found)
-                entities += found[0]
-            links = [
-                (batch.extent, place, linked, holders, len(fresh) == len(holders))
-                for batch, (holders, fresh) in zip(self._batches, placed, strict=True)
-                for place, linked in enumerate(batch.links)
-            ]
-            # collections last: what their members lead to may be what they are keyed by
-            for extent, place, linked, holders, are_new in sorted(links, key=lambda link: link[0].is_many(link[1])):
-                extent.link(place, holders, linked.among(entities), given, are_new=are_new)
-        except Exception as strange:
-            raise Unreadable(f"entities that cannot be put together: {strange}") from strange
+        for batch in self._batches:
+            found = batch.extent.placed(batch.rows(), session, given)
+            placed.append(found)
+            entities += found[0]
+        links = [
+            (batch.extent, place, linked, holders, len(fresh) == len(holders))
+            for batch, (holders, fresh) in zip(self._batches, placed, strict=True)
+            for place, linked in enumerate(batch.links)
+        ]
+        # collections last: what their members lead to may be what they are keyed by
+        for extent, place, linked, holders, are_new in sorted(links, key=lambda link: link[0].is_many(link[1])):
+            extent.link(place, holders, linked.among(entities), given, are_new=are_new)
         return entities
 
     def _ordered(self, things: list[Any]) -> list[Any]:
@@ -320,7 +319,11 @@ class Graph:
         return [None, *map(things.__getitem__, self._order)] if self._order else things
 
     def plainly(self) -> tuple[object, dict[object, object]]:
-        """The value with names in the place of entities, and what is known of each: to be compared."""
+        """The value with names in the place of entities, and what is known of each: to be compared.
+
+        Raises:
+            Unreadable: the names of some are none.
+        """
         names: list[Any] = [None]
         for batch in self._batches:
             names += [(batch.extent.cls.__qualname__, *batch.extent.identity(row)) for row in batch.rows()]
@@ -329,8 +332,11 @@ class Graph:
         for batch in self._batches:
             attributes = (*batch.extent.columns, *batch.extent.relations)
             led_to = [map(_sorted, linked.among(names)) for linked in batch.links]
-            for row, *links in zip(batch.rows(), *led_to, strict=True):
-                known[next(of_each)] = dict(zip(attributes, (*row, *links), strict=True))
+            try:
+                for row, *links in zip(batch.rows(), *led_to, strict=True):
+                    known[next(of_each)] = dict(zip(attributes, (*row, *links), strict=True))
+            except TypeError as strange:
+                raise Unreadable(f"entities without names: {strange}") from strange
         return self._root(self._ordered(names)), known
 
 
