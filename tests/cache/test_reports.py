@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from math import inf
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -73,6 +74,18 @@ def test_what_is_of_the_wrong_kind_is_no_report(name: str, value: Any):
     assert all(type(getattr(found, each)) is int and getattr(found, each) >= 0 for each in NUMBERS)
     assert found.load_ms is None or -inf < found.load_ms < inf
     assert -inf < found.saved_s < inf
+
+
+@pytest.mark.parametrize("number", ["9" * 400, "-" + "9" * 4000, "9" * 5000, "1e999", "1.7e308", "NaN", "-Infinity"])
+@pytest.mark.parametrize("name", ["load_ms", "saved_s"])
+def test_a_number_that_cannot_be_added_is_no_report(name: str, number: str):
+    """The sums of many are shown, and written as JSON, which has no infinity."""
+    (told,) = json.loads(packed([STATS]))
+    told[name] = 1.5
+    raw = json.dumps([told]).replace(f'"{name}": 1.5', f'"{name}": {number}')
+
+    with pytest.raises(Unreadable):
+        unpacked(raw.encode())
 
 
 def test_each_process_has_a_name_of_its_own(monkeypatch):
