@@ -10,11 +10,16 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import create_engine, func, select
+from sqlalchemy.orm import Session
 
+from perfkit import Cache, Policy
 from perfkit.cache import FunctionStats, MemoryStore, Reason
 from perfkit.cache.reports import Reports, added_up, packed, unpacked
 from perfkit.errors import StoreDown, Unreadable
 from perfkit.waiting import run_now
+from tests.cache.conftest import Base, Bin
+from tests.cache.test_dependencies import Counting
 
 NUMBERS = {each.name: number for number, each in enumerate(fields(FunctionStats)) if each.type == "int"}
 REASONS: dict[str, Any] = {"bypasses": {Reason.OFF: 3}, "unkept": {}, "odd": {Reason.UNREADABLE: 1}}
@@ -122,3 +127,39 @@ def test_a_store_that_does_not_take_it_disturbs_nobody():
     assert reports.due_s >= before
     reports.leave()
     assert reports.due_s == inf
+
+
+class Silent(Counting):
+    """A server that hangs: each command costs who asks a time-out."""
+
+    async def read(self, *rest: Any) -> Any:
+        self.asked.append("read")
+        raise StoreDown("no answer in time")
+
+    async def put(self, *rest: Any) -> None:
+        self.asked.append("put")
+        raise StoreDown("no answer in time")
+
+
+def test_who_has_waited_for_a_server_that_hangs_does_not_wait_again(tmp_path):
+    """The next call that gets an answer reports."""
+    store = Silent()
+    engine = create_engine(f"sqlite:///{tmp_path / 'bins.db'}")
+    Base.metadata.create_all(engine)
+    cache = Cache("shop", Policy(mode="committed"))
+    cache.connect(store)
+    cache.watch(engine, Base.metadata)
+
+    @cache.query(tags=Bin)
+    def count(session: Session) -> int | None:
+        return session.scalar(select(func.count()).select_from(Bin))
+
+    reports = cache._runtime.reports
+    reports.begin(lambda: [STATS])
+    reports.due_s = 0.0
+    with Session(engine) as session:
+        assert count(session) == 0
+
+    assert (store.asked, reports.due_s) == (["read"], 0.0)
+    cache.close()
+    engine.dispose()
