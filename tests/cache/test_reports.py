@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import fields, replace
 from math import inf
 from typing import Any
@@ -163,3 +165,56 @@ def test_who_has_waited_for_a_server_that_hangs_does_not_wait_again(tmp_path):
     assert (store.asked, reports.due_s) == (["read"], 0.0)
     cache.close()
     engine.dispose()
+
+
+FORKING = """
+import os, sys
+from sqlalchemy import create_engine, func, select
+from sqlalchemy.orm import Session
+from perfkit import Cache
+from tests.cache.conftest import Base, Bin
+
+engine = create_engine(sys.argv[1])
+Base.metadata.create_all(engine)
+cache = Cache("shop")
+cache.connect()
+cache.watch(engine, Base.metadata)
+
+@cache.query(tags=Bin)
+def count(session):
+    return session.scalar(select(func.count()).select_from(Bin))
+
+def call(times):
+    for _ in range(times):
+        with Session(engine) as session:
+            count(session)
+
+with Session(engine) as session:
+    session.add(Bin(id=1, name="one"))
+    session.commit()
+call(10)
+child = os.fork()
+if not child:
+    engine.dispose(close=False)
+    call(2)
+    stats = cache.stats()
+    print(stats.calls, stats.hits, stats.marked_commits, stats.functions[0].saved_s < 1, flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+stats = cache.stats()
+print(stats.calls, stats.hits, stats.marked_commits)
+"""
+
+
+def test_a_process_counts_what_it_has_done_itself(tmp_path):
+    """And not what its parent had done before it was forked, which each child would add to the totals."""
+    told = subprocess.run(
+        [sys.executable, "-c", FORKING, f"sqlite:///{tmp_path}/forks.db"],
+        env={"PYTHONPATH": ":".join(sys.path)},
+        timeout=60,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+
+    assert told.stdout.split("\n")[:2] == ["2 2 0 True", "10 9 1"]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from perfkit.cache.reasons import Reason
-from perfkit.forks import lock_of
+from perfkit.forks import begin_anew_after_a_fork, lock_of
 
 MIN_CALLS = 100  # fewer say nothing about tomorrow
 
@@ -66,11 +66,15 @@ class FunctionStats:
 
 
 class Tally:
-    """Counts the calls of one function. Owns a lock: a sum of several numbers must not lose any."""
+    """Counts the calls of one function, in one process. Owns a lock: a sum of several numbers must not lose any."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._lock = lock_of(self)
+        self._begin_anew()
+        begin_anew_after_a_fork(self._begin_anew)
+
+    def _begin_anew(self) -> None:
         self._counts: dict[tuple[str, Reason | None], int] = {}
         self._loads, self._load_s, self._overhead_s = 0, 0.0, 0.0
 
