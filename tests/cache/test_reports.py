@@ -48,6 +48,19 @@ def test_processes_are_added_up():
     assert total.load_ms == 3.5
 
 
+def test_a_process_that_found_all_it_asked_for_has_saved_what_others_know():
+    """It has not loaded, so that for itself it has only what asking took; nobody is told to do without the cache."""
+    nothing = dict.fromkeys(NUMBERS, 0)
+    loaded = FunctionStats(name="shop.count", load_ms=10.0, saved_s=-0.001, **nothing | {"fills": 1}, **REASONS)
+    found = replace(loaded, fills=0, hits=1_000, load_ms=None, saved_s=-0.1)
+
+    (total,) = added_up([loaded, found]).values()
+
+    assert found.advice == ""
+    assert total.saved_s == pytest.approx(10.0 - 0.101)
+    assert total.load_ms == 10.0
+
+
 def test_a_reason_of_another_release_is_left_out():
     """Processes of two releases run side by side."""
     (told,) = json.loads(packed([STATS]))

@@ -92,12 +92,15 @@ def added_up(reports: Iterable[FunctionStats]) -> dict[str, FunctionStats]:
 def _sum(name: str, several: list[FunctionStats]) -> FunctionStats:
     loads = [(each.fills + each.refreshed, each.load_ms) for each in several if each.load_ms is not None]
     number = sum(times for times, _ in loads)
+    load_ms = sum(times * load_ms for times, load_ms in loads) / number if number else None
+    # who has not loaded does not know what that would have taken
+    unknown = sum(each.hits + each.shared + each.stale + each.rescued for each in several if each.load_ms is None)
     counts: dict[str, Any] = {kind: sum(getattr(each, kind) for each in several) for kind in _COUNTS}
     reasons: dict[str, Any] = {kind: all_of(getattr(each, kind) for each in several) for kind in _REASONS}
     return FunctionStats(
         name=name,
-        load_ms=sum(times * load_ms for times, load_ms in loads) / number if number else None,
-        saved_s=sum(each.saved_s for each in several),
+        load_ms=load_ms,
+        saved_s=sum(each.saved_s for each in several) + unknown * (load_ms or 0.0) / 1000,
         **counts | reasons,
     )
 

@@ -55,14 +55,14 @@ class FunctionStats:
         if self.fills and not self.hits and sum(self.unkept.values()) == self.fills:
             most = max(self.unkept, key=lambda reason: self.unkept[reason])
             return f"remove the decorator or mend this: no result was ever kept, because {most.value}"
-        if self.saved_s >= 0:
+        if self.saved_s >= 0 or self.load_ms is None:  # others have loaded all that was found here
             return ""
         if self.hit_ratio < 0.5 and self.fills:
             return (
                 f"remove the decorator: {self.hit_ratio:.0%} of its calls are hits, and it has cost "
                 f"{-self.saved_s:.3g} s more than it saved. Or give it tags that change less often."
             )
-        return f"remove the decorator: loading takes {self.load_ms or 0:.2g} ms, and asking the cache takes longer"
+        return f"remove the decorator: loading takes {self.load_ms:.2g} ms, and asking the cache takes longer"
 
 
 class Tally:
