@@ -1127,7 +1127,7 @@ def test_a_graph_without_a_value_is_not_read(fleet, root):
 
 
 def test_graphs_in_each_other_are_not_read(fleet):
-    """A column that was packed may be all that an entry has room for: one in another would take memory for each level."""
+    """A column that was packed may be all that an entry has room for: each level would hold it once more."""
     codec = Codec(entities=True)
     with fleet.session() as session:
         raw = codec.pack(session.get_one(Depot, 1))
@@ -1162,7 +1162,7 @@ def spoilt_by_a_class(session: Session) -> Truck:
 
 @pytest.mark.parametrize("spoil", [spoilt_by_an_extra, spoilt_by_a_class])
 def test_what_cannot_be_put_together_leaves_nothing_behind(tmp_path, spoil):
-    """What the function then loads is loaded whole: nobody had been told of entities that were made and not completed."""
+    """What the function then loads is loaded whole: nobody had been told of entities that were begun."""
     fleet = Fleet(tmp_path / "fleet.db", Counting())
 
     @fleet.cache.query(entities=True)

@@ -471,9 +471,13 @@ def test_two_that_get_first_at_once_are_counted_together(fleet, monkeypatch):
 def test_names_that_are_always_others_are_told_of_for_a_while(fleet, monkeypatch):
     """A process does not keep a text of each, nor write one, for as long as it runs."""
     monkeypatch.setattr(module, "MAX_TOLD", 2)
-    with fleet.session() as session, pytest.warns(NotCached) as told:
+
+    def always_others(session: Session) -> None:
         for number in range(5):
             statement = select(Truck.id).options(cached(f"truck {number}"))
             session.execute(statement, execution_options={"yield_per": 10}).all()
+
+    with fleet.session() as session, pytest.warns(NotCached) as told:
+        always_others(session)
 
     assert (len(told), len(module._told)) == (2, 2)

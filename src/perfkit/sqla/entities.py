@@ -139,9 +139,7 @@ class Extent:
         """Call who listens to loads, once they are complete."""
         tell_loaded(session, self.mapper, fresh)
 
-    def link(
-        self, place: int, entities: Sequence[Any], led_to: Iterable[Any], given: Given, *, are_new: bool
-    ) -> None:
+    def link(self, place: int, entities: Sequence[Any], led_to: Iterable[Any], given: Given, *, are_new: bool) -> None:
         """Let the relation at this place lead each entity to another one, or None, or to several.
 
         `are_new`: none of them was in the session before. Otherwise `given` has those that got it.
