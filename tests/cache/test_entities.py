@@ -6,6 +6,8 @@ import enum
 import gc
 import sqlite3
 import struct
+import subprocess
+import sys
 import threading
 import tracemalloc
 import warnings
@@ -1245,6 +1247,45 @@ def test_a_kept_result_that_cannot_be_compared_is_not_what_the_database_says(fle
     with fleet.session() as session:
         assert {depot.name for depot in depots(session)} == {"changed", "south"}
     assert fleet.cache.stats().violations == 1
+
+
+MANAGED = """
+import sys
+from sqlalchemy import create_engine, select
+from sqlalchemy.ext.instrumentation import InstrumentationManager
+from sqlalchemy.orm import Mapped, Session, mapped_column, registry
+from perfkit.codec import Codec
+from perfkit.errors import Unpackable
+
+mapping = registry()
+
+class Manager(InstrumentationManager):
+    pass
+
+@mapping.mapped
+class Managed:
+    __sa_instrumentation_manager__ = Manager
+    __tablename__ = "managed"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+engine = create_engine("sqlite://")
+mapping.metadata.create_all(engine)
+with Session(engine) as session:
+    session.add(Managed(id=1))
+    session.commit()
+    try:
+        Codec(entities=True).pack(session.get_one(Managed, 1))
+    except Unpackable as refused:
+        print(refused)
+"""
+
+
+def test_a_class_that_is_instrumented_otherwise_is_refused_by_name():
+    """Its manager may keep states and values anywhere; in a process of its own, for SQLAlchemy changes with it."""
+    told = subprocess.run([sys.executable, "-c", MANAGED], check=True, capture_output=True, text=True, timeout=60)
+
+    assert "Managed" in told.stdout
+    assert "instrumentation manager of its own: return values" in told.stdout
 
 
 class Sparse(DeclarativeBase):

@@ -18,6 +18,7 @@ from typing import Any
 from sqlalchemy import inspect
 from sqlalchemy.orm import (
     AppenderQuery,
+    ClassManager,
     InstanceState,
     Mapper,
     RelationshipProperty,
@@ -33,6 +34,7 @@ from perfkit.sqla.private import list_putter, placer, take_out, tell_loaded, tel
 _INSTRUMENTED = (collections.InstrumentedList, collections.InstrumentedSet, collections.InstrumentedDict)
 _PLAIN = (collections.InstrumentedList, collections.InstrumentedSet, list, set)
 MAX_EXTENTS = 10_000
+_OTHERWISE = "its class has an instrumentation manager of its own: return values"
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # of a function that a type was made with; another one in every process
 
 
@@ -48,8 +50,10 @@ class Extent:
     """What is loaded of the entities of one class, and how one is put together from that."""
 
     def __init__(self, cls: type, columns: Sequence[str], relations: Sequence[str]) -> None:
-        """Raises: NoExtent: its primary key is not loaded, or a name is none of an attribute that has a value."""
+        """Raises: NoExtent: its primary key is not loaded, a name is none of an attribute, or its class is managed."""
         mapper: Mapper[Any] = class_mapper(cls)
+        if type(mapper.class_manager) is not ClassManager:
+            raise NoExtent(_OTHERWISE)
         self.cls, self.mapper = cls, mapper
         self.columns, self.relations = tuple(columns), tuple(relations)
         strange = [name for name in self.columns if name not in mapper.column_attrs and not _is_extra(name, mapper)]
@@ -181,9 +185,13 @@ def extent_of(entity: Any) -> Extent:
     """What is loaded of an entity.
 
     Raises:
-        NoExtent: it is not in a session, or not stored yet, or not all of its primary key is loaded.
+        NoExtent: it is not in a session, or not stored yet, or not all of its primary key is loaded; or its class is
+            instrumented otherwise.
     """
-    state: InstanceState[Any] = instance_state(entity)
+    try:
+        state: InstanceState[Any] = instance_state(entity)
+    except AttributeError:
+        raise NoExtent(_OTHERWISE) from None
     if not state.persistent:
         raise NoExtent("it is not of a session and stored: return what a query of this session gave")
     if state.identity_token is not None:
