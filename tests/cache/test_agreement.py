@@ -561,6 +561,117 @@ def test_a_write_to_a_view_of_which_is_said_what_it_reads_leaves_the_rest_alone(
     assert "*" not in noted
 
 
+def test_rows_that_go_with_those_behind_a_view_are_marked(at):
+    """By the rules of its foreign keys."""
+    parts = parts_of()
+    follower = Table(
+        "followers",
+        parts.metadata,
+        Column("id", Integer, primary_key=True),
+        Column("part_id", ForeignKey("parts.id", ondelete="CASCADE")),
+    )
+    heavy = Table("heavy", MetaData(), Column("id", Integer, primary_key=True), Column("weight", Integer))
+    place = at(parts.metadata)
+    place.sql(HEAVY, "CREATE TRIGGER lighter INSTEAD OF DELETE ON heavy BEGIN DELETE FROM parts WHERE id = old.id; END")
+    place.cache.unwatch(place.engine)
+    place.cache.watch(place.engine, parts.metadata, reads={"heavy": ["parts"]})
+    place.write(lambda s: s.execute(insert(parts).values(id=1, weight=1)))
+    place.write(lambda s: s.execute(insert(follower).values(id=1, part_id=1)))
+
+    def followers(session: Session) -> list[int]:
+        return list(session.scalars(select(follower.c.id)))
+
+    place.agrees(followers, lambda s: s.execute(delete(heavy).where(heavy.c.id == 1)))
+
+
+# ---- text that writes
+
+
+def test_text_that_writes_makes_nothing_out_of_date_but_what_it_names(at):
+    """Rows and values of it, and what follows them; other tables stay."""
+    parts = parts_of()
+    follower = Table(
+        "followers",
+        parts.metadata,
+        Column("id", Integer, primary_key=True),
+        Column("part_id", ForeignKey("parts.id", ondelete="CASCADE")),
+    )
+    other = Table("others", parts.metadata, Column("id", Integer, primary_key=True))
+    place = at(parts.metadata)
+    place.write(lambda s: s.execute(insert(parts), [{"id": n, "kind": "glass", "weight": n} for n in (1, 2, 3)]))
+    place.write(lambda s: s.execute(insert(follower).values(id=1, part_id=2)))
+
+    @place.cache.query()
+    def others(session: Session) -> int | None:
+        return session.scalar(select(func.count(other.c.id)))
+
+    def weight(session: Session) -> int | None:
+        return session.scalar(select(parts.c.weight).where(parts.c.id == 1))
+
+    def glass(session: Session) -> int | None:
+        return session.scalar(select(func.sum(parts.c.weight)).where(parts.c.kind == "glass"))
+
+    def followers(session: Session) -> list[int]:
+        return list(session.scalars(select(follower.c.id)))
+
+    place.call(others)
+    place.agrees(weight, lambda s: s.execute(text("UPDATE parts SET weight = :w WHERE id = 1"), {"w": 9}))
+    place.agrees(glass, lambda s: s.execute(text("INSERT INTO Parts (id, kind, weight) VALUES (7, 'glass', 70)")))
+    place.agrees(followers, lambda s: s.connection().exec_driver_sql("DELETE FROM parts WHERE id = ?", (2,)))
+    place.call(others)
+
+    assert place.cache.stats_of(others).hits == 1
+    assert place.cache.stats().unread_commits == 0
+
+
+def test_text_that_has_written_keeps_its_own_transaction_from_the_cache(at):
+    """Also from results of tables that it does not name: it is not asked which."""
+    parts = parts_of()
+    place = at(parts.metadata)
+    place.write(lambda s: s.execute(insert(parts).values(id=1, weight=1)))
+
+    @place.cache.query()
+    def weight(session: Session) -> int | None:
+        return session.scalar(select(parts.c.weight).where(parts.c.id == 1))
+
+    place.call(weight)
+    with Session(place.engine) as session:
+        session.execute(text("UPDATE parts SET weight = 2"))
+        assert weight(session) == 2
+    assert place.call(weight) == 1
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "INSERT INTO parts_a (id, kind, weight) VALUES (2, 'a', 5)",
+        "WITH heavy AS (SELECT 3 AS id, 'a' AS kind, 5 AS weight) INSERT INTO parts SELECT * FROM heavy",
+        "WITH parts AS (SELECT 5 AS weight) UPDATE parts SET weight = 5",
+        "WITH gone AS (DELETE FROM parts WHERE id = 1 RETURNING weight) INSERT INTO others SELECT weight FROM gone",
+        "UPDATE heavy SET weight = 5",
+    ],
+)
+def test_text_that_writes_to_a_partition_a_view_or_by_a_with_is_noticed(at, pg_url, written):
+    """In PostgreSQL a name after WITH is that of the table, where it is written to."""
+    parts = parts_of()
+    Table("others", parts.metadata, Column("id", Integer, primary_key=True))
+    place = at(
+        parts.metadata,
+        "CREATE TABLE parts (id INTEGER, kind VARCHAR, weight INTEGER) PARTITION BY LIST (kind)",
+        "CREATE TABLE parts_a PARTITION OF parts FOR VALUES IN ('a')",
+        url=pg_url,
+    )
+    place.sql("CREATE VIEW heavy AS SELECT id, kind, weight FROM parts WHERE weight > 0")
+    place.cache.unwatch(place.engine)
+    place.cache.watch(place.engine, parts.metadata)
+    place.write(lambda s: s.execute(insert(parts).values(id=1, kind="a", weight=1)))
+
+    def weights(session: Session) -> list[int]:
+        return list(session.scalars(select(parts.c.weight).where(parts.c.kind == "a").order_by(parts.c.id)))
+
+    place.agrees(weights, lambda s: s.execute(text(written)))
+
+
 @pytest.mark.parametrize("is_in_public", [True, False])
 def test_a_schema_that_one_statement_alone_is_translated_to_is_where_its_rows_are(at, pg_url, is_in_public):
     """Before COMMIT, the table without the translation was asked in which of its rows the declared values were.

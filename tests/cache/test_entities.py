@@ -873,7 +873,7 @@ def test_entities_under_criteria_are_not_kept(fleet, tags):
             with fleet.session() as session:
                 assert [truck.id for truck in depots(session)[0].trucks] == [1]
     assert fleet.cache.stats().unkept == {Reason.CRITERIA: 2}
-    assert [str(each.message).endswith("propagate_to_loaders=False takes it off them.") for each in told] == (
+    assert [str(each.message).endswith("takes it off them, and a relation's and_() is one, too.") for each in told] == (
         [] if tags else [True]
     )
 

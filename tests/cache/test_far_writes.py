@@ -204,7 +204,7 @@ def test_mariadb_sets_columns_of_several_tables():
     """Both are written, and a declared column of either may move."""
     statement = update(here).where(here.c.org == orgs.c.id, here.c.org == 1).values({here.c.org: 2, orgs.c.n: 3})
 
-    writes = writes_of(statement.compile(dialect=mysql.dialect()), "")
+    writes = writes_of(statement.compile(dialect=mysql.dialect()), "", "mysql")
 
     assert {(write.table.name, write.moves) for write in writes.tables} == {("things", True), ("orgs", True)}
 
@@ -214,7 +214,7 @@ def test_a_table_that_mariadb_sets_by_an_alias_is_everything():
     other = orgs.alias("o")
     statement = update(here).where(here.c.org == other.c.id).values({other.c.n: 3})
 
-    assert writes_of(statement.compile(dialect=mysql.dialect()), "").everything
+    assert writes_of(statement.compile(dialect=mysql.dialect()), "", "mysql").everything
 
 
 def test_a_declared_column_moves_beside_a_cte_that_writes():
@@ -222,6 +222,6 @@ def test_a_declared_column_moves_beside_a_cte_that_writes():
     inner = update(orgs).where(orgs.c.id == 1).values(n=1).returning(orgs.c.id).cte("inner")
     outer = update(here).where(here.c.org == 1).values(org=bindparam("new", 2)).add_cte(inner)
 
-    found = {write.table.name: write.moves for write in writes_of(outer.compile(), "").tables}
+    found = {write.table.name: write.moves for write in writes_of(outer.compile(), "", "").tables}
 
     assert found["things"] is True

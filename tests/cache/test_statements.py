@@ -11,13 +11,33 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, Integer, MetaData, Table, bindparam, event, exists, func, select, text, union
+from sqlalchemy import (
+    Column,
+    Integer,
+    MetaData,
+    Table,
+    TypeDecorator,
+    bindparam,
+    column,
+    event,
+    exists,
+    func,
+    literal,
+    literal_column,
+    quoted_name,
+    select,
+    text,
+    type_coerce,
+    union,
+)
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import (
+    Bundle,
     Session,
     aliased,
     joinedload,
@@ -32,7 +52,7 @@ from perfkit import Cache
 from perfkit.cache import Reason, cached
 from perfkit.cache import statements as module
 from perfkit.cache.served import Statements
-from perfkit.errors import CacheDeclarationError, NotCached
+from perfkit.errors import CacheDeclarationError, NotCached, Unpackable
 from perfkit.sqla.fingerprint import NoFingerprint, fingerprint_of
 from tests.cache.test_dependencies import Counting
 from tests.cache.test_entities import Base, Depot, Fleet, Kind, Trip, Truck, _described
@@ -65,6 +85,10 @@ STATEMENTS: list[Any] = [
     lambda: select(Truck).where(exists().where(Trip.truck_id == Truck.id)).options(load_only(Truck.plate)),
     lambda: select(Truck).from_statement(select(Truck).where(Truck.id > 2).order_by(Truck.id)),
     lambda: select(Truck).where(Truck.id == 99),
+    lambda: select(literal_column("*")).select_from(Depot).order_by(text("1")),
+    lambda: select(Bundle("both", Truck.id, Truck.plate), Truck.kind).order_by(Truck.id),
+    lambda: select(column(quoted_name("id", quote=True))).select_from(Truck.__table__).order_by(text("1")),
+    lambda: select(aliased(Truck, select(Truck).where(Truck.id > 2).subquery()), literal(1)).order_by(text("1")),
 ]
 
 
@@ -107,6 +131,27 @@ def test_a_result_is_one_in_every_way(fleet):
             assert len(session.scalars(kinds).all()) == 6
             assert sorted(kind.name for kind in session.scalars(kinds).unique()) == ["GLASS", "PAPER"]
     assert hits(fleet) > 8
+
+
+def test_an_entity_of_a_subquery_has_no_name_and_comes_as_a_scalar(fleet):
+    """SQLAlchemy names no column of it."""
+    some = aliased(Truck, select(Truck).where(Truck.id > 4).subquery())
+    statement = select(some).order_by(some.id).options(cached())
+    for _ in range(2):
+        with fleet.session() as session:
+            assert [truck.id for truck in session.scalars(statement)] == [5, 6]
+            assert session.execute(statement).first()._mapping[some].id == 5
+    assert hits(fleet) == 3
+
+
+def test_a_bundle_has_its_columns_by_name(fleet):
+    """Hit or not."""
+    statement = select(Bundle("both", Truck.id, Truck.plate)).where(Truck.id == 3).options(cached())
+    for _ in range(2):
+        with fleet.session() as session:
+            assert session.scalars(statement).one().plate == "ABC-3"
+            assert session.execute(statement).unique().one().both.id == 3
+    assert hits(fleet) == 3
 
 
 def test_joined_collections_have_to_be_made_unique(fleet):
@@ -322,6 +367,29 @@ def test_options_that_are_always_others_are_not_kept_for_ever(fleet, monkeypatch
     assert found == [[1, 2, 3, 4, 5, 6]] * 4
     assert len(told) == 1
     assert len(fleet.cache.stats().functions) == 2
+
+
+@dataclass
+class Weight:
+    kilos: int
+
+
+class InKilos(TypeDecorator[Weight]):
+    impl = Integer
+    cache_ok = True
+
+    def process_result_value(self, value: int | None, dialect: Any) -> Weight | None:
+        return None if value is None else Weight(value)
+
+
+def test_a_value_that_cannot_be_kept_is_told_by_its_column(fleet):
+    """There is no return annotation of which to speak."""
+    statement = select(Truck.id, type_coerce(Truck.id, InKilos).label("weight")).options(cached("trucks"))
+
+    with Session(fleet.engine) as session, pytest.raises(Unpackable) as raised:
+        session.execute(statement)
+
+    assert str(raised.value).startswith("cached('trucks'): column 1 of row 0 has a Weight, which cannot be kept.")
 
 
 def test_with_several_caches_one_has_to_be_named(fleet):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,8 +15,12 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
+from perfkit.cache.relations import Known
 from perfkit.cache.tags import tags_of
+from perfkit.sqla.catalog import NOTHING_KNOWN
+from perfkit.sqla.changes import Changes
 from perfkit.sqla.commits import Outcome, around_commits, outcome_of
+from perfkit.sqla.handwritten import Mention
 from perfkit.sqla.statements import TableWrite, writes_of
 
 
@@ -54,10 +59,14 @@ def committed() -> Iterator[Callable[[Callable[[Session], Any]], list[list[str]]
         )
         session.add(Slot(street="A, B", number=1))
         session.commit()
+        session.execute(text("CREATE TABLE strays (id INTEGER)"))
     seen: list[list[str]] = []
-    take_away = around_commits(
-        engine, lambda changes: seen.append(sorted(tags_of(changes))), lambda token, outcome: None
-    )
+    known = Known([Base.metadata])
+
+    def before(changes: Changes) -> None:
+        seen.append(sorted(tags_of(changes).union(known.beside(changes, NOTHING_KNOWN))))
+
+    take_away = around_commits(engine, before, lambda token, outcome: None)
 
     def run(change: Callable[[Session], Any]) -> list[list[str]]:
         with Session(engine) as session:
@@ -90,6 +99,8 @@ def savepoint_undone(session: Session) -> None:
 
 
 OTHER = Bin.__table__.alias("other")
+
+ALL_BINS, ALL_TEAMS = ["bins", "bins#*", "bins?*"], ["teams", "teams#*", "teams?*"]
 
 CASES: list[tuple[str, Callable[[Session], Any], list[list[str]]]] = [
     ("orm insert", lambda s: s.add(Bin(name="z")), [["bins", "bins#3"]]),
@@ -152,11 +163,13 @@ CASES: list[tuple[str, Callable[[Session], Any], list[list[str]]]] = [
         lambda s: s.execute(insert(Team).prefix_with("OR REPLACE").values(id=5, name="a")),
         [["bins", "bins#*", "teams", "teams#*"]],
     ),
-    ("text", lambda s: s.execute(text("UPDATE bins SET name = :n").bindparams(bindparam("n", "z"))), [["*"]]),
-    ("driver", lambda s: s.connection().exec_driver_sql("DELETE FROM bins"), [["*"]]),
+    ("text", lambda s: s.execute(text("UPDATE bins SET name = :n").bindparams(bindparam("n", "z"))), [ALL_BINS]),
+    ("driver", lambda s: s.connection().exec_driver_sql("DELETE FROM bins"), [ALL_BINS]),
     ("definition", lambda s: s.execute(text("CREATE TABLE more (id integer)")), [["*"]]),
     ("a savepoint undone", savepoint_undone, [["bins", "bins#9"]]),
-    ("a cte that deletes", lambda s: s.execute(text("WITH d AS (SELECT 1) DELETE FROM bins")), [["*"]]),
+    ("a cte that deletes", lambda s: s.execute(text("WITH d AS (SELECT 1) DELETE FROM bins")), [ALL_BINS]),
+    ("text that cascades", lambda s: s.execute(text("DELETE FROM TEAMS WHERE id = 1")), [ALL_BINS + ALL_TEAMS]),
+    ("text about a table of nobody's", lambda s: s.execute(text("INSERT INTO strays VALUES (1)")), [["*"]]),
     ("a read", lambda s: s.execute(select(Bin)), []),
     ("a read as text", lambda s: s.execute(text("SELECT replace(name, 'a', 'b') FROM bins")), []),
     ("a read with a piece of text", lambda s: s.execute(select(Bin.id).where(text("name = 'delete from x'"))), []),
@@ -209,7 +222,7 @@ def test_a_rollback_announces_nothing(committed):
 )
 def test_a_write_cannot_hide_behind_quotes(sql):
     """Where a quote ends depends on the dialect, so a doubtful text is read both ways."""
-    assert writes_of(None, sql).everything
+    assert writes_of(None, sql, "postgresql").everything
 
 
 @pytest.mark.parametrize(
@@ -223,7 +236,69 @@ def test_a_write_cannot_hide_behind_quotes(sql):
 )
 def test_a_write_cannot_hide_behind_what_begins_like_a_read(sql):
     """In MySQL, PostgreSQL and MariaDB."""
-    assert writes_of(None, sql).everything
+    assert writes_of(None, sql, "").everything
+
+
+@pytest.mark.parametrize(
+    ("dialect", "sql", "mentions"),
+    [
+        ("postgresql", "UPDATE bins SET litres = :litres WHERE id IN (__[POSTCOMPILE_ids])", {"bins"}),
+        ("postgresql", 'INSERT INTO archive."Bins" (id) VALUES (%(id)s) ON CONFLICT (id) DO NOTHING', {"Bins"}),
+        ("postgresql", "INSERT INTO bins DEFAULT VALUES RETURNING id;", {"bins"}),
+        ("postgresql", "UPDATE ONLY bins AS b SET name = o.name FROM (SELECT * FROM orgs) o", {"bins", "orgs"}),
+        ("postgresql", "DELETE FROM bins USING orgs o WHERE o.id = bins.org AND now() > o.until", {"bins", "orgs"}),
+        ("postgresql", "MERGE INTO bins b USING news n ON b.id = n.id WHEN MATCHED THEN DELETE", {"bins", "news"}),
+        ("postgresql", "INSERT INTO bins SELECT $1::int, 'it; DELETE FROM orgs'", {"bins"}),
+        ("sqlite", "INSERT OR REPLACE INTO bins (id) VALUES (?)", {"bins"}),
+        ("mysql", "UPDATE bins b JOIN orgs o ON o.id = b.org SET o.name = %s", {"bins", "orgs"}),
+        ("mariadb", "INSERT INTO bins (id) VALUES (1) ON DUPLICATE KEY UPDATE id = 2", {"bins"}),
+    ],
+)
+def test_text_that_writes_changes_what_it_names(dialect, sql, mentions):
+    """Read by a parser; which of them it changes is not asked."""
+    found = writes_of(None, sql, dialect)
+
+    assert ({mention.relation for mention in found.mentions}, found.everything) == (mentions, False)
+
+
+def test_a_name_of_its_own_with_may_be_that_of_a_table():
+    """PostgreSQL writes to the table, and reads from the WITH."""
+    found = writes_of(None, "WITH bins AS (SELECT 1 AS id) UPDATE bins SET litres = 0", "postgresql")
+
+    assert found.mentions == {Mention("bins", is_defined=True)}
+
+
+@pytest.mark.parametrize(
+    ("dialect", "sql"),
+    [
+        ("postgresql", "UPDATE bins SET litres = 0; DELETE FROM orgs"),
+        ("postgresql", "UPDATE bins SET litres = tidy(3)"),
+        ("postgresql", "DELETE FROM bins WHERE s.tidy(id)"),
+        ("postgresql", r"UPDATE bins SET name = E'\'', litres = 0"),
+        ("postgresql", "UPDATE bins SET name = $$a$$"),
+        ("postgresql", "TRUNCATE bins CASCADE"),
+        ("postgresql", "COPY bins FROM STDIN"),
+        ("postgresql", "CALL tidy()"),
+        ("postgresql", "DO 'BEGIN DELETE FROM bins; END'"),
+        ("postgresql", "SELECT * INTO bins FROM orgs"),
+        ("postgresql", "CREATE TABLE bins AS SELECT * FROM orgs"),
+        ("postgresql", "EXPLAIN ANALYZE DELETE FROM bins"),
+        ("postgresql", "UPDATE bins SET name = 'a' || (" + "1 + " * 10_000 + "1)"),
+        ("mysql", "REPLACE INTO bins (id) VALUES (1)"),
+        ("mysql", "LOAD DATA INFILE 'a' INTO TABLE bins"),
+        ("oracle", "UPDATE bins SET litres = 0"),
+    ],
+)
+def test_text_of_which_nobody_can_tell_changes_everything(dialect, sql):
+    """Two statements, functions that may write, what is no INSERT, UPDATE, DELETE or MERGE, and what is too much."""
+    assert writes_of(None, sql, dialect).everything
+
+
+def test_without_a_parser_text_that_writes_changes_everything(monkeypatch):
+    """It comes with an extra."""
+    monkeypatch.setitem(sys.modules, "sqlglot", None)
+
+    assert writes_of(None, "UPDATE bins SET litres = 12345", "postgresql").everything
 
 
 @pytest.mark.parametrize(
@@ -241,7 +316,7 @@ def test_a_write_cannot_hide_behind_what_begins_like_a_read(sql):
 )
 def test_a_read_with_quotes_is_a_read(sql):
     """Or every commit beside it would empty the cache."""
-    assert not writes_of(None, sql)
+    assert not writes_of(None, sql, "postgresql")
 
 
 def test_an_engine_is_forgotten_with_its_last_hook():

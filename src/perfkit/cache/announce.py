@@ -105,7 +105,7 @@ class Announcer:
         self._told.add(where)
         _log.warning(
             "cache %r: %s commits SQL of which nobody can tell what it writes, so all results are out of date: %s. "
-            "Of insert(), update() and delete() it would be known.",
+            "Of insert(), update() and delete() it would be known, and of most texts with perfkit[sql].",
             self._runtime.namespace,
             where or "a line that is not known",
             brief(sql),

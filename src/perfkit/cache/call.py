@@ -257,8 +257,8 @@ class Call:
         if observation is None:
             return Reason.CRITERIA if is_bound else None
         if is_bound:
-            why = f"{Reason.CRITERIA.value}; propagate_to_loaders=False takes it off them"
-            observation.refuse(Reason.CRITERIA, why)
+            off = "propagate_to_loaders=False takes it off them, and a relation's and_() is one, too"
+            observation.refuse(Reason.CRITERIA, f"{Reason.CRITERIA.value}; {off}")
         if self.declared.has_entities and observation.fills_anew:
             observation.refuse(Reason.VOLATILE, "populate_existing fills what its session holds, which a hit would not")
         if not observation.has_read and not self.declared.families:

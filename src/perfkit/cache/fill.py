@@ -75,6 +75,7 @@ def concerns(changes: Changes, families: Collection[str] | None) -> bool:
         return bool(changes)
     return (
         changes.everything
+        or bool(changes.mentions)
         or not changes.tables().isdisjoint(families)
         or any(family_of(name) in families for name in changes.by_hand)
     )

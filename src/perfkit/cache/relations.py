@@ -12,10 +12,13 @@ from perfkit.cache.tags import EVERYTHING, nearest, tables_by_name
 from perfkit.errors import UnknownTag
 from perfkit.sqla.catalog import SECURED, TEMPORARY, Relations
 from perfkit.sqla.changes import Changes
+from perfkit.sqla.handwritten import Mention
 from perfkit.sqla.private import is_temporary, mapped_classes, variants_of
 from perfkit.sqla.reads import Reads, Use
 from perfkit.sqla.rows import row_name, value_name
-from perfkit.sqla.statements import cascaded_from, condition_columns, look_anew, outline_of
+from perfkit.sqla.statements import Rule, cascaded_from, condition_columns, look_anew, outline_of
+
+_RULES: tuple[Rule, ...] = ("ondelete", "onupdate")
 
 Declared = Mapping[str, Sequence[str]]
 """What views and functions read, as their owner says: `{"full_bins": ["bins", "routes"], "my_sum": ["bins"]}`."""
@@ -73,15 +76,42 @@ class Known:
         for name in changes.tables() if relations.hiding else ():
             if relations.hiding.get(name, SECURED) not in (SECURED, TEMPORARY):
                 yield from self._written_behind(name, relations)
+        for mention in changes.mentions:
+            yield from self._written_by_hand(mention, relations)
         yield from self._through_strangers(changes)
 
     def _written_behind(self, name: str, relations: Relations) -> Iterator[str]:
         """Tags for what an INSERT, UPDATE or DELETE of a view changes."""
         try:
             for table in self._tags_behind(name, "", relations, {}):
-                yield from (table, f"{table}#*", f"{table}?*")
+                yield from self._all_of(table, relations)
         except Unknown:
             yield EVERYTHING
+
+    def _written_by_hand(self, mention: Mention, relations: Relations) -> Iterator[str]:
+        """Tags for what SQL text may change of a relation that it names."""
+        for name in self._names_of(mention.relation, relations):
+            if relations.hiding.get(name, SECURED) not in (SECURED, TEMPORARY):
+                yield from self._written_behind(name, relations)
+            elif self.tables.get(name) is not None:
+                yield from self._all_of(name, relations)
+            elif not mention.is_defined or name in self.tables or name in relations.tables:
+                yield EVERYTHING  # who refers to it, and what follows its rows, is not known
+
+    def _all_of(self, name: str, relations: Relations) -> Iterator[str]:
+        """Tags for any change to a table: of what is kin to it, and of what the database itself changes after it."""
+        met: set[str] = set()
+        ahead = [name]
+        while ahead:
+            each = ahead.pop()
+            if each in met:
+                continue
+            met.add(each)
+            yield from (each, f"{each}#*", f"{each}?*")
+            ahead += relations.kin.get(each, ())
+            table = self.tables.get(each)
+            if table is not None:
+                ahead += [other.name for rule in _RULES for other in cascaded_from(table, rule)]
 
     def _through_strangers(self, changes: Changes) -> Iterator[str]:
         """Tags for what was written through a Table of a metadata that is not watched.
@@ -92,7 +122,7 @@ class Known:
             known = self.tables.get(name)
             strange = [outline for metadata, outline in through.items() if metadata not in self._metadata]
             if known is not None and strange:
-                changed = cascaded_from(known, "ondelete") | cascaded_from(known, "onupdate")
+                changed = set[Table]().union(*(cascaded_from(known, rule) for rule in _RULES))
                 if any(outline != outline_of(known) for outline in strange):
                     changed.add(known)
                 for each in changed:

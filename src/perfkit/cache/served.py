@@ -5,6 +5,7 @@ What makes a session ask is in `cache.statements`, which is imported only by tho
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
@@ -14,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from perfkit.cache.policy import Own
 from perfkit.cache.runtime import Runtime
-from perfkit.errors import UnkeyableArgument
+from perfkit.errors import UnkeyableArgument, Unpackable
 from perfkit.forks import lock_of
 
 MAX_STATEMENTS = 1_000  # that differ in their names or options
@@ -62,7 +63,10 @@ class Statements:
         if function is None:
             with self._lock:  # two that come first at once shall not be counted apart
                 function = self._functions.get(key) or self._begun(key, name, own)
-        return function(session, asked)
+        try:
+            return function(session, asked)
+        except Unpackable as wrong:
+            raise _of_a_row(name, wrong) from None
 
     def _begun(self, key: Hashable, name: str, own: Own) -> RunStatement:
         if len(self._functions) >= MAX_STATEMENTS:
@@ -78,6 +82,22 @@ class Statements:
         function = self._functions[key] = self._declare(execute, own)
         return function
 
+
+def _of_a_row(name: str, wrong: Unpackable) -> Unpackable:
+    """The same, said to who has a statement and no function."""
+    found = _IN_A_ROW.match(wrong.path or "")
+    if found is None or wrong.found is None:
+        return wrong
+    return Unpackable(
+        f"cached({name!r}): column {found['column']} of row {found['row']} has a {wrong.found.__qualname__}, which "
+        f"cannot be kept. Select columns of built-in types, or give cache.query() a function whose annotation names "
+        f"the class.",
+        path=wrong.path,
+        found=wrong.found,
+    )
+
+
+_IN_A_ROW = re.compile(r"result\[2\]\[(?P<row>\d+)\]\[(?P<column>\d+)\]")  # as Rows has it
 
 SERVED: WeakKeyDictionary[object, Statements] = WeakKeyDictionary()
 AT_WATCH: list[Callable[[], None]] = []

@@ -9,7 +9,6 @@ listeners may not change while statements are executed, so that is done now and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Unpack, cast
 
@@ -50,7 +49,7 @@ class Execution:
         """The database's answer, in the session that asks."""
         result = self._state.invoke_statement()
         is_repeated = wants_unique(result)
-        names = list(result.keys())
+        names = [str(each) for each in result.keys()]  # noqa: SIM118 - a result is no mapping. One may be quoted_name
         return is_repeated, names, [tuple(row) for row in (result.unique() if is_repeated else result)]
 
 
@@ -175,13 +174,27 @@ def _statements_for(state: ORMExecuteState, option: CachedStatement) -> Statemen
 
 
 def _result(statement: Any, names: list[str], rows: list[tuple[Any, ...]]) -> Result[Any]:
-    described: list[Mapping[str, Any]] = []
-    if isinstance(statement, Select):
-        described = statement.column_descriptions
-    if len(described) != len(names):
+    described = _described(statement)
+    columns = [each["name"] for each in described]  # an entity of a subquery has none, and a result tells only names
+    if [each for each in columns if each is not None] != names:
+        columns = names
+    if len(described) != len(columns):
         return result_of(names, None, [False] * len(names), rows)
-    by_identity = [each["expr"] is each.get("entity") or not each["type"].hashable for each in described]
-    return result_of(names, [each["expr"] for each in described], by_identity, rows)
+    # a Bundle stands for its own type
+    by_identity = [
+        each["expr"] is each.get("entity") or not getattr(each["type"], "hashable", True) for each in described
+    ]
+    return result_of(columns, [each["expr"] for each in described], by_identity, rows)
+
+
+def _described(statement: Any) -> list[Any]:
+    if not isinstance(statement, Select):
+        return []
+    try:
+        found: list[Any] = statement.column_descriptions
+    except AttributeError:  # of `*` and a mapped class SQLAlchemy 2.1 has none
+        return []
+    return found
 
 
 _go_last()

@@ -19,6 +19,7 @@ from weakref import ref
 
 from sqlalchemy import ColumnElement, Connection, Engine, Insert, MetaData, Table, and_, event, or_, select
 
+from perfkit.sqla.handwritten import Mention
 from perfkit.sqla.private import is_autocommit, is_told_to_autocommit
 from perfkit.sqla.rows import row_name, value_name
 from perfkit.sqla.statements import Key, Outline, TableWrite, Writes, condition_columns, table_of, writes_of
@@ -49,6 +50,7 @@ class Changes:
         "early",
         "everything",
         "may_commit",
+        "mentions",
         "noted",
         "rows",
         "through",
@@ -62,6 +64,7 @@ class Changes:
         self.bulk: set[str] = set()
         self.everything = False
         self.unread = ""  # the first SQL of which nobody can tell what it writes; not DDL, of which everybody can
+        self.mentions: set[Mention] = set()  # of which SQL text has changed some
         self.by_hand: set[str] = set()
         self.commits = False  # a COMMIT was executed as a statement
         self.may_commit = False  # the statement at hand ends the transaction before it, or may do so
@@ -76,7 +79,7 @@ class Changes:
         self.unplaced: dict[_Where, set[Key]] = {}
 
     def __bool__(self) -> bool:
-        return bool(self.rows or self.bulk or self.everything or self.by_hand or self.undecided)
+        return bool(self.rows or self.bulk or self.everything or self.mentions or self.by_hand or self.undecided)
 
     def tables(self) -> set[str]:
         return {*self.rows, *self.bulk, *self.undecided}
@@ -98,6 +101,7 @@ class Changes:
     ) -> None:
         """Note what a statement is about to do. `schemas`: its `schema_translate_map`."""
         self.everything = self.everything or writes.everything
+        self.mentions |= writes.mentions
         self.commits = self.commits or writes.commits
         # DDL, and whatever we cannot read, may commit by itself in MariaDB
         self.may_commit = dialect in _COMMIT_BY_THEMSELVES and (writes.begins or writes.everything)
@@ -237,7 +241,7 @@ class Notes:
         if connection.dialect.name == "sqlite" and _SAVING.match(sql):
             _begin_in_sqlite(connection)
         info = connection.info
-        writes = writes_of(context.compiled, sql)
+        writes = writes_of(context.compiled, sql, connection.dialect.name)
         if writes:
             if writes.isolates:
                 info[_ISOLATED] = True

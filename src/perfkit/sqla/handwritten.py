@@ -1,16 +1,22 @@
-"""The same as `sqla.naming`, of SQL that people wrote: through a real parser, sqlglot, where it is installed."""
+"""The same as `sqla.naming`, of SQL that people wrote: through a real parser, sqlglot, where it is installed.
+
+Of text that writes, every relation that it names counts as changed: which of them are, need not be told apart.
+"""
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
+from perfkit.sqla.functions import VOLATILE, is_known
 from perfkit.sqla.naming import Named, named_in
+
+MAX_PARSED = 2_000  # characters of a statement that writes: the parser takes a few milliseconds for each thousand
 
 _DIALECTS = {"postgresql": "postgres", "sqlite": "sqlite", "mysql": "mysql", "mariadb": "mysql"}
 # in one pass: what looks like a bind may stand in a literal
-_QUOTED_OR_BIND = r"""('(?:[^']|'')*'|"(?:[^"]|"")*")|(?<![\w:]):\w+|%\(\w+\)s|%s|\$\d+"""
+_QUOTED_OR_BIND = r"""('(?:[^']|'')*'|"(?:[^"]|"")*")|__\[POSTCOMPILE_\w+\]|(?<![\w:]):\w+|%\(\w+\)s|%s|\$\d+"""
 _BINDS = {
     "postgresql": re.compile(_QUOTED_OR_BIND),  # where ? is an operator of jsonb
     "sqlite": re.compile(_QUOTED_OR_BIND + r"|\?\d*"),
@@ -31,9 +37,55 @@ def without_disguise(sql: str) -> str:
 @lru_cache(maxsize=512)
 def named_by_hand(sql: str, dialect: str) -> Named | str:
     """What `sql` names; or a sentence that says why nobody knows."""
+    parsed = _parsed(sql, dialect)
+    if isinstance(parsed, str):
+        return parsed
+    from sqlglot import exp
+
+    if not isinstance(parsed, exp.Query):
+        return "its SQL text is not one query"
+    named = named_in(_plainly(parsed, dialect))
+    defined = {each.alias for each in parsed.find_all(exp.CTE)}
+    seen = {each.name for each in parsed.find_all(exp.Table) if each.name and each.name not in defined}
+    if not seen <= {*named.relations, *(name.lower() for name in named.functions)}:
+        return f"its SQL text is read in two ways: {sorted(seen)} and {sorted(named.relations)}"
+    return named
+
+
+class Mention(NamedTuple):
+    """A relation that a statement names. `is_defined`: its WITH has that name, too, so that it may be no other."""
+
+    relation: str
+    is_defined: bool
+
+
+@lru_cache(maxsize=2048)
+def changed_by_hand(sql: str, dialect: str) -> frozenset[Mention]:
+    """Every relation that `sql` names, if it is one INSERT, UPDATE, DELETE or MERGE: it changes some of them.
+
+    None of them where it is another statement, cannot be parsed, or calls a function that may write itself.
+    """
+    parsed = _parsed(sql, dialect) if len(sql) <= MAX_PARSED else ""
+    if isinstance(parsed, str):
+        return frozenset()
+    from sqlglot import exp
+
+    if not isinstance(parsed, exp.Insert | exp.Update | exp.Delete | exp.Merge) or parsed.find(exp.Command):
+        return frozenset()
+    defined = {each.alias for each in parsed.find_all(exp.CTE)}
+    relations = {each.name for each in parsed.find_all(exp.Table) if each.name}
+    named = named_in(_plainly(parsed, dialect))
+    # `INSERT INTO bins (…)` looks like a call
+    called = named.functions.keys() - {name.upper() for name in relations}
+    if not named.relations.keys() <= relations or not all(is_known(name) or name in VOLATILE for name in called):
+        return frozenset()
+    return frozenset(Mention(name, name in defined) for name in relations)
+
+
+def _parsed(sql: str, dialect: str) -> Any:
+    """The tree of the one statement that `sql` is; or a sentence that says why there is none."""
     try:
         import sqlglot
-        from sqlglot import exp
         from sqlglot.errors import SqlglotError
     except ImportError:
         return "it is SQL text, and only with the extra perfkit[sql] can that be read"
@@ -42,15 +94,13 @@ def named_by_hand(sql: str, dialect: str) -> Named | str:
         return f"it is SQL text of {dialect}, for which there is no parser here"
     try:
         plain = without_disguise(sql) if language == "mysql" else sql
-        trees: list[Any] = sqlglot.parse(_BINDS[dialect].sub(lambda found: found[1] or "NULL", plain), read=language)
+        trees = sqlglot.parse(_BINDS[dialect].sub(lambda found: found[1] or "NULL", plain), read=language)
     except (SqlglotError, RecursionError) as error:
         return f"its SQL text cannot be parsed: {str(error).splitlines()[0]}"
-    if len(trees) != 1 or not isinstance(trees[0], exp.Query):
-        return "its SQL text is not one query"
-    # written anew, it has no comments and no quotes of its own kind any more
-    named = named_in(trees[0].sql(dialect=language, comments=False))
-    defined = {each.alias for each in trees[0].find_all(exp.CTE)}
-    seen = {each.name for each in trees[0].find_all(exp.Table) if each.name and each.name not in defined}
-    if not seen <= {*named.relations, *(name.lower() for name in named.functions)}:
-        return f"its SQL text is read in two ways: {sorted(seen)} and {sorted(named.relations)}"
-    return named
+    statements = [tree for tree in trees if tree is not None]
+    return statements[0] if len(statements) == 1 else "its SQL text is not one query"
+
+
+def _plainly(tree: Any, dialect: str) -> str:
+    """Written anew: without comments and quotes of its own kind."""
+    return str(tree.sql(dialect=_DIALECTS[dialect], comments=False))

@@ -19,7 +19,7 @@ from sqlalchemy.sql.compiler import Compiled, SQLCompiler
 from sqlalchemy.sql.elements import BinaryExpression, BindParameter, BooleanClauseList, ColumnElement
 from sqlalchemy.sql.visitors import iterate
 
-from perfkit.sqla.handwritten import without_disguise
+from perfkit.sqla.handwritten import Mention, changed_by_hand, without_disguise
 from perfkit.sqla.rows import sends_as_it_is, value_name
 
 Key = tuple[object, ...]
@@ -103,6 +103,7 @@ class Writes:
 
     `everything` when what it writes cannot be known; `commits` when it is a COMMIT itself; `begins` when it begins a
     transaction, which in MariaDB commits the one before; `isolates` when it sets an isolation level by itself.
+    `mentions` are relations of which SQL text changes some.
     """
 
     tables: tuple[TableWrite, ...] = ()
@@ -110,9 +111,11 @@ class Writes:
     commits: bool = False
     begins: bool = False
     isolates: bool = False
+    mentions: frozenset[Mention] = frozenset()
 
     def __bool__(self) -> bool:
-        return bool(self.tables) or self.everything or self.commits or self.begins or self.isolates
+        by_name = bool(self.tables or self.mentions)
+        return by_name or self.everything or self.commits or self.begins or self.isolates
 
 
 NOTHING = Writes()
@@ -123,10 +126,10 @@ COMMIT_OF_ANOTHER = Writes(everything=True, commits=True)
 _seen: WeakKeyDictionary[Compiled, Writes] = WeakKeyDictionary()
 
 
-def writes_of(compiled: Compiled | None, sql: str) -> Writes:
+def writes_of(compiled: Compiled | None, sql: str, dialect: str) -> Writes:
     """What the statement writes; `compiled` is None for SQL handed to the driver."""
     if compiled is None:
-        return _writes_of_text(sql)
+        return _writes_of_text(sql, dialect)
     known = _seen.get(compiled)
     if known is None:
         known = _seen[compiled] = _look(compiled)
@@ -143,7 +146,7 @@ def _look(compiled: Compiled) -> Writes:
         return EVERYTHING  # DDL
     statement = compiled.statement
     if statement is None or isinstance(statement, TextClause):
-        return _writes_of_text(compiled.string)
+        return _writes_of_text(compiled.string, compiled.dialect.name)
     writes: list[TableWrite] = []
     is_by_hand = False
     for element in iterate(statement):
@@ -163,8 +166,8 @@ def _look(compiled: Compiled) -> Writes:
                 writes.extend(TableWrite(other) for other in _moved_along(element, each, compiled))
     if not writes and (compiled.isinsert or compiled.isupdate or compiled.isdelete):
         return EVERYTHING
-    if is_by_hand and not writes:
-        return _writes_of_text(compiled.string)  # text may be all of it: `text("INSERT …").columns(…)`
+    if is_by_hand and not writes:  # text may be all of it: `text("INSERT …").columns(…)`
+        return _writes_of_text(compiled.string, compiled.dialect.name)
     return Writes(tuple(writes))
 
 
@@ -398,8 +401,8 @@ _COMMITTING = re.compile(r"\s*(?:COMMIT|END)\b", re.IGNORECASE)
 
 
 @lru_cache(maxsize=2048)
-def _writes_of_text(sql: str) -> Writes:
-    """Nothing for one statement that begins like a read and modifies nothing on the way; else everything.
+def _writes_of_text(sql: str, dialect: str) -> Writes:
+    """Nothing for one statement that begins like a read and modifies nothing on the way; what a parser finds; or all.
 
     A SELECT of a function that writes cannot be told from one of a function that does not: `Cache.touch`.
     """
@@ -415,7 +418,10 @@ def _writes_of_text(sql: str) -> Writes:
     isolates = any(_ISOLATING.match(view) for view in views) or _CONFIGURING.search(sql) is not None
     if begins or isolates:
         return Writes(everything=not all(map(_only_reads, views)), begins=begins, isolates=isolates)
-    return NOTHING if all(_only_reads(view) for view in views) else EVERYTHING
+    if all(_only_reads(view) for view in views):
+        return NOTHING
+    mentions = changed_by_hand(sql, dialect) if len(views) == 1 else None
+    return Writes(mentions=mentions) if mentions else EVERYTHING
 
 
 def _only_reads(sql: str) -> bool:

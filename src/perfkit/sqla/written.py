@@ -60,7 +60,7 @@ def _tell(connection: Connection, *_: Any) -> None:
 def _before_cursor_execute(
     connection: Connection, cursor: Any, sql: str, parameters: Any, context: Any, executemany: bool
 ) -> None:
-    if connection in _told and not reads_only(context.compiled, sql):
+    if connection in _told and not reads_only(context.compiled, sql, connection.dialect.name):
         _tell(connection)
 
 
@@ -86,18 +86,18 @@ _LISTENERS: dict[str, Callable[..., None]] = {
 }
 
 
-def reads_only(compiled: Compiled | None, sql: str) -> bool:
+def reads_only(compiled: Compiled | None, sql: str, dialect: str) -> bool:
     """Whether the statement is known to leave everything as it is."""
     if compiled is None:
-        return _has_no_effect(compiled, sql)
+        return _has_no_effect(compiled, sql, dialect)
     known = _reads_only.get(compiled)
     if known is None:
-        known = _reads_only[compiled] = _has_no_effect(compiled, sql)
+        known = _reads_only[compiled] = _has_no_effect(compiled, sql, dialect)
     return known
 
 
-def _has_no_effect(compiled: Compiled | None, sql: str) -> bool:
-    if writes_of(compiled, sql):
+def _has_no_effect(compiled: Compiled | None, sql: str, dialect: str) -> bool:
+    if writes_of(compiled, sql, dialect):
         return False
     named = named_in(sql)
     return not named.locks and all(is_known(name) and name not in VOLATILE for name in named.functions)
