@@ -198,6 +198,23 @@ def test_what_else_is_to_do_is_done_while_the_mark_is_on_its_way(mode: Mode):
     assert store.order == ["sent", "meanwhile", *before, "COMMIT", *after]
 
 
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("mode", ["strict", "committed"])
+def test_what_is_raised_while_the_mark_is_on_its_way_takes_it_back(mode: Mode, error: type[BaseException]):
+    """Somebody's handler of log records may raise: no COMMIT is sent, so nobody has to wait for the mark's deadline."""
+    store = Told()
+    writer = Writer(CELLS, policy=Policy(mode=mode), store=store, arrears=Arrears(), clock=FrozenClock())
+
+    def fail() -> None:
+        raise error("meanwhile")
+
+    with pytest.raises(error, match="meanwhile"):
+        run_now(writer.mark(fail))
+
+    assert store.order == ["sent", "heard"]
+    assert store.posted == [tuple(CELLS)]
+
+
 @pytest.mark.parametrize("hears", [True, False])
 def test_in_committed_an_unknown_outcome_leaves_the_mark_or_is_owed(hears: bool):
     """A bump now would let a reader keep the old row, if the commit becomes visible later."""

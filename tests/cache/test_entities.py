@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import enum
 import gc
+import sqlite3
 import struct
+import subprocess
+import sys
 import threading
+import tracemalloc
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -1110,6 +1114,178 @@ def test_a_forged_collection_is_not_read(fleet, change):
     change(batches[0])
     with pytest.raises(Unreadable):
         codec.unpack(raw[:1] + msgpack.packb([batches, order, root]))
+
+
+@pytest.mark.parametrize("root", [None, True, 7, 1.5, "x", [], {}, b"", b"\x04"], ids=repr)
+def test_a_graph_without_a_value_is_not_read(fleet, root):
+    """It is refused before anything is made, and by no other exception."""
+    codec = Codec([Kind], entities=True)
+    with fleet.session() as session:
+        raw = codec.pack(list(session.scalars(select(Truck))))
+    batches, order, _ = msgpack.unpackb(raw[1:])
+
+    with pytest.raises(Unreadable):
+        codec.unpack(raw[:1] + msgpack.packb([batches, order, root]))
+
+
+def test_graphs_in_each_other_are_not_read(fleet):
+    """A column that was packed may be all that an entry has room for: each level would hold it once more."""
+    codec = Codec(entities=True)
+    with fleet.session() as session:
+        raw = codec.pack(session.get_one(Depot, 1))
+    ((stamp, columns, *rest),), order, root = msgpack.unpackb(raw[1:])
+    relations, _, links = rest
+    nested = b"\0" * 100_000
+    for _ in range(100):
+        batch = [stamp, columns, relations, [[1, nested]], links]
+        nested = raw[:1] + msgpack.packb([[batch], order, root])
+    tracemalloc.start()
+
+    with pytest.raises(Unreadable):
+        codec.unpack(nested)
+
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10 * len(nested)
+
+
+def spoilt_by_an_extra(session: Session) -> Truck:
+    truck = session.get_one(Truck, 6)
+    truck.__dict__["rank"] = "other"
+    return truck
+
+
+def spoilt_by_a_class(session: Session) -> Truck:
+    truck = Truck(id=6)
+    make_transient_to_detached(truck)
+    session.add(truck)
+    return truck
+
+
+@pytest.mark.parametrize("spoil", [spoilt_by_an_extra, spoilt_by_a_class])
+def test_what_cannot_be_put_together_leaves_nothing_behind(tmp_path, spoil):
+    """What the function then loads is loaded whole: nobody had been told of entities that were begun."""
+    fleet = Fleet(tmp_path / "fleet.db", Counting())
+
+    @fleet.cache.query(entities=True)
+    def trucks(session: Session) -> list[Truck]:
+        found = list(session.scalars(everything()).unique())
+        for truck in found:
+            truck.__dict__["rank"] = "mine"
+        return found
+
+    with fleet.session() as session:
+        if spoil is spoilt_by_a_class:
+            session.execute(text("UPDATE trucks SET type = 'crane' WHERE id = 6"))
+            session.execute(text("INSERT INTO cranes (id, reach) VALUES (6, 1.5)"))
+            session.commit()
+        trucks(session)
+    with fleet.session() as session:
+        loaded: list[Any] = []
+        event.listen(session, "loaded_as_persistent", lambda session, entity: loaded.append(entity))
+        held = spoil(session)
+        found = trucks(session)
+        assert found[5] is held
+        assert all(hasattr(truck, "_seen") for truck in found[:5])
+        assert all(any(each is truck for each in loaded) for truck in found[:5])
+    fleet.close()
+
+
+def test_a_listener_that_raises_leaves_nothing_behind(fleet):
+    """Neither new entities, nor relations of held ones that lead to such."""
+    codec = Codec([Kind], entities=True)
+    with fleet.session() as session:
+        raw = codec.pack(list(session.scalars(everything()).unique()))
+
+    def refuse(truck: Truck, context: Any) -> None:
+        raise RuntimeError("not this one")
+
+    with fleet.session() as session:
+        held = session.get_one(Depot, 1)
+        event.listen(Truck, "load", refuse, propagate=True)
+        try:
+            with pytest.raises(Unreadable, match="not this one"):
+                codec.unpack(raw).into(session)
+        finally:
+            event.remove(Truck, "load", refuse)
+        assert list(session.identity_map.values()) == [held]
+        assert "trucks" in sa_inspect(held).unloaded
+        assert [truck._seen for truck in held.trucks] == ["ABC-3 with 0 trips", "ABC-6 with 0 trips"]
+
+
+@pytest.mark.parametrize(("name", "forged"), [("settings", "wrong"), ("labels", 7), ("id", [1])])
+def test_a_forged_value_that_none_can_be_put_together_with_is_a_miss(fleet, name, forged):
+    """A mutable column takes what its type can be made of, and a key has a hash: nothing else is raised of others."""
+    codec = Codec([Kind], entities=True)
+    with fleet.session() as session:
+        raw = codec.pack(session.get_one(Depot, 1))
+    ((stamp, columns, relations, values, links),), order, root = msgpack.unpackb(raw[1:])
+    values[columns.index(name)] = [0, [forged]]
+    graph = codec.unpack(raw[:1] + msgpack.packb([[[stamp, columns, relations, values, links]], order, root]))
+
+    with fleet.session() as session:
+        with pytest.raises(Unreadable):
+            graph.into(session)
+        assert not session.identity_map
+    if name == "id":
+        with pytest.raises(Unreadable):
+            graph.plainly()  # entities are compared by their names
+
+
+def test_a_kept_result_that_cannot_be_compared_is_not_what_the_database_says(fleet, monkeypatch):
+    """Who is asked in shadow gets what the function gives, whatever stands in the store."""
+    depots = fleet.cached(lambda: select(Depot), stage="shadow")
+    connection = sqlite3.connect(fleet.engine.url.database)
+    connection.execute("UPDATE depots SET name = 'changed' WHERE id = 1")
+    connection.commit()
+    connection.close()
+
+    def plainly(graph: Graph) -> Any:
+        raise Unreadable("forged")
+
+    monkeypatch.setattr(Graph, "plainly", plainly)
+    with fleet.session() as session:
+        assert {depot.name for depot in depots(session)} == {"changed", "south"}
+    assert fleet.cache.stats().violations == 1
+
+
+MANAGED = """
+import sys
+from sqlalchemy import create_engine, select
+from sqlalchemy.ext.instrumentation import InstrumentationManager
+from sqlalchemy.orm import Mapped, Session, mapped_column, registry
+from perfkit.codec import Codec
+from perfkit.errors import Unpackable
+
+mapping = registry()
+
+class Manager(InstrumentationManager):
+    pass
+
+@mapping.mapped
+class Managed:
+    __sa_instrumentation_manager__ = Manager
+    __tablename__ = "managed"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+engine = create_engine("sqlite://")
+mapping.metadata.create_all(engine)
+with Session(engine) as session:
+    session.add(Managed(id=1))
+    session.commit()
+    try:
+        Codec(entities=True).pack(session.get_one(Managed, 1))
+    except Unpackable as refused:
+        print(refused)
+"""
+
+
+def test_a_class_that_is_instrumented_otherwise_is_refused_by_name():
+    """Its manager may keep states and values anywhere; in a process of its own, for SQLAlchemy changes with it."""
+    told = subprocess.run([sys.executable, "-c", MANAGED], check=True, capture_output=True, text=True, timeout=60)
+
+    assert "Managed" in told.stdout
+    assert "instrumentation manager of its own: return values" in told.stdout
 
 
 class Sparse(DeclarativeBase):

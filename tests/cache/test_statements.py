@@ -6,8 +6,11 @@ import asyncio
 import doctest
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +51,7 @@ from sqlalchemy.orm import (
 from perfkit import Cache
 from perfkit.cache import Reason, cached
 from perfkit.cache import statements as module
+from perfkit.cache.served import Statements
 from perfkit.errors import CacheDeclarationError, NotCached, Unpackable
 from perfkit.sqla.fingerprint import NoFingerprint, fingerprint_of
 from tests.cache.test_dependencies import Counting
@@ -485,3 +489,63 @@ def test_what_has_no_text_has_no_fingerprint():
 
 class _Opaque:
     """No statement that SQLAlchemy could tell from others."""
+
+
+def test_two_that_come_first_at_once_are_counted_together():
+    """Whoever declares it makes the other wait, who then takes the same."""
+    both = threading.Barrier(2)
+    declared: list[Any] = []
+
+    def declare(function: Any, own: Any) -> Any:
+        declared.append(function)
+        with suppress(threading.BrokenBarrierError):
+            both.wait(0.2)
+        return function
+
+    class Asked:
+        def execute(self) -> Any:
+            return False, [], []
+
+    served = Statements(Cache("fleet")._runtime, declare)
+    with ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(served.execute, "trucks", {}, None, Asked()) for _ in range(2)]
+        assert [each.result(30) for each in asked] == [(False, [], [])] * 2
+
+    assert len(declared) == 1
+
+
+def test_two_that_get_first_at_once_are_counted_together(fleet, monkeypatch):
+    """As with statements."""
+    both = threading.Barrier(2)
+    query = fleet.cache.query
+
+    def slowly(**options: Any) -> Any:
+        with suppress(threading.BrokenBarrierError):
+            both.wait(0.2)
+        return query(**options)
+
+    monkeypatch.setattr(fleet.cache, "query", slowly)
+
+    def get() -> str:
+        with fleet.session() as session:
+            return str(fleet.cache.get(session, Depot, 1).name)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert [each.result(30) for each in [pool.submit(get) for _ in range(2)]] == ["north", "north"]
+
+    assert len(fleet.cache.stats().functions) == 1
+
+
+def test_names_that_are_always_others_are_told_of_for_a_while(fleet, monkeypatch):
+    """A process does not keep a text of each, nor write one, for as long as it runs."""
+    monkeypatch.setattr(module, "MAX_TOLD", 2)
+
+    def always_others(session: Session) -> None:
+        for number in range(5):
+            statement = select(Truck.id).options(cached(f"truck {number}"))
+            session.execute(statement, execution_options={"yield_per": 10}).all()
+
+    with fleet.session() as session, pytest.warns(NotCached) as told:
+        always_others(session)
+
+    assert (len(told), len(module._told)) == (2, 2)

@@ -42,6 +42,7 @@ from perfkit.cache.worth import FunctionStats
 from perfkit.cache.write import Writer
 from perfkit.clock import FrozenClock
 from perfkit.errors import CacheDeclarationError, StoreDown, UnknownTag
+from perfkit.forks import lock_of
 from perfkit.sqla.catalog import Catalog
 from perfkit.sqla.commits import around_commits
 from perfkit.sqla.idle import bound_idle
@@ -116,6 +117,7 @@ class Cache:
             raise CacheDeclarationError(f"Cache({namespace!r}, {policy!r}): give a Policy(…), as in Policy(ttl=60).")
         self._runtime = Runtime(namespace, policy or Policy())
         self._declared: list[Declared] = []
+        self._lock = lock_of(self)
         self._metadata: list[MetaData] = []
         self._reads: dict[str, Sequence[str]] = {}
         self._unwatch: dict[Dialect, list[Callable[[], None]]] = {}
@@ -413,7 +415,7 @@ class Cache:
 
     def _for_statements(self, run: RunStatement, own: Own) -> RunStatement:
         function = self.query(entities=True, **own)(run)
-        self._declared[-1].stays = True
+        declared_by(function, ())[0].stays = True
         return function
 
     def _lookup(self, session: Any, model: type) -> Lookup:
@@ -423,13 +425,17 @@ class Cache:
                 f"the session of get() and get_many() is the first argument, and not {session!r}."
             )
         lookup = self._lookups.get((model, suspends))
-        if lookup is None:
+        if lookup is not None:
+            return lookup
 
-            def declare(function: Callable[..., Any], tags: Sequence[str]) -> tuple[Callable[..., Any], Declared]:
-                wrapper = self.query(tags=tags)(function)
-                return wrapper, self._declared[-1]
+        def declare(function: Callable[..., Any], tags: Sequence[str]) -> tuple[Callable[..., Any], Declared]:
+            wrapper = self.query(tags=tags)(function)
+            return wrapper, declared_by(wrapper, ())[0]
 
-            lookup = self._lookups[model, suspends] = Lookup(model, declare, suspends=suspends)
+        with self._lock:
+            lookup = self._lookups.get((model, suspends))
+            if lookup is None:
+                lookup = self._lookups[model, suspends] = Lookup(model, declare, suspends=suspends)
         return lookup
 
     # ---- what one can do with a cached function

@@ -140,8 +140,10 @@ class Call:
             self.proof.hold(answer.kept, answer.value)
         return answer
 
-    async def report(self) -> None:
-        """Leave in the store what this process has counted so far."""
+    async def report(self, answer: object) -> None:
+        """Leave in the store what this process has counted so far, unless `answer` came without it: once is enough."""
+        if isinstance(answer, Filled) and answer.unkept is Reason.STORE_DOWN:
+            return
         await self.declared.runtime.reports.send(self.ports.store)
 
     def load(self) -> Any:

@@ -37,7 +37,7 @@ def decorated(function: F, make: Callable[[Callable[..., Any]], Declared]) -> tu
         if isinstance(asked, Call):
             answer = run_now(answer_to(asked))
             if asked.began_s > reports.due_s:
-                run_now(asked.report())
+                run_now(asked.report(answer))
         else:
             answer = asked
         declared.count(answer, took_by(asked))
@@ -55,7 +55,7 @@ def decorated(function: F, make: Callable[[Callable[..., Any]], Declared]) -> tu
         if isinstance(asked, Call):
             answer = await answer_to(asked)
             if asked.began_s > reports.due_s:
-                await asked.report()
+                await asked.report(answer)
         else:
             answer = asked
         declared.count(answer, took_by(asked))

@@ -176,6 +176,7 @@ class Near:
         self._max_bytes = max_bytes
         self._small_bytes_max = max_bytes * SMALL_PART
         self._lock = lock_of(self)
+        begin_anew_after_a_fork(self._begin_anew)
         self._held: dict[bytes, Held] = {}
         self._small: deque[Held] = deque()
         self._main: deque[Held] = deque()
@@ -254,6 +255,10 @@ class Near:
             self._main.clear()
             self._ghosts.clear()
             self.changed()
+
+    def _begin_anew(self) -> None:
+        for held in self._held.values():
+            held.counted = held.hits  # those were the parent's, which counts them
 
     def count(self) -> None:
         """Bring the totals of the functions up to date."""

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from math import inf, isfinite
+from math import inf
 from time import perf_counter
 from typing import Any
 
@@ -23,6 +23,7 @@ EVERY_S = 15.0
 KEPT_MS = 86_400_000
 LETTER = "w"  # what stands after the namespace, as the kinds of entries do
 MAX_BYTES = 4 * 1024 * 1024
+_MAX_NUMBER = 2**63  # so that sums are numbers, too
 
 _REASONS = ("bypasses", "unkept", "odd")
 _COUNTS = ("hits", "fills", "shared", "stale", "rescued", "refreshed", "verified", "violations")
@@ -50,7 +51,7 @@ class Reports:
         """Say what was counted so far. That a store does not take it is for the next call to find out."""
         self.due_s = perf_counter() + EVERY_S
         if self._pid != os.getpid():  # the first time, or in the child of a process that had a name
-            self._pid, self._name = os.getpid(), os.urandom(8).hex()
+            self._name, self._pid = os.urandom(8).hex(), os.getpid()
         said = packed(each for each in self._functions() if each.calls)
         with suppress(StoreDown):
             await store.put(f"{self._namespace}:{LETTER}:{self._name}".encode(), said, KEPT_MS)
@@ -91,12 +92,15 @@ def added_up(reports: Iterable[FunctionStats]) -> dict[str, FunctionStats]:
 def _sum(name: str, several: list[FunctionStats]) -> FunctionStats:
     loads = [(each.fills + each.refreshed, each.load_ms) for each in several if each.load_ms is not None]
     number = sum(times for times, _ in loads)
+    load_ms = sum(times * load_ms for times, load_ms in loads) / number if number else None
+    # who has not loaded does not know what that would have taken
+    unknown = sum(each.hits + each.shared + each.stale + each.rescued for each in several if each.load_ms is None)
     counts: dict[str, Any] = {kind: sum(getattr(each, kind) for each in several) for kind in _COUNTS}
     reasons: dict[str, Any] = {kind: all_of(getattr(each, kind) for each in several) for kind in _REASONS}
     return FunctionStats(
         name=name,
-        load_ms=sum(times * load_ms for times, load_ms in loads) / number if number else None,
-        saved_s=sum(each.saved_s for each in several),
+        load_ms=load_ms,
+        saved_s=sum(each.saved_s for each in several) + unknown * (load_ms or 0.0) / 1000,
         **counts | reasons,
     )
 
@@ -120,12 +124,12 @@ def _function(told: Any) -> FunctionStats:
 
 
 def _count(told: Any) -> int:
-    if type(told) is not int or not 0 <= told < 2**63:
+    if type(told) is not int or not 0 <= told < _MAX_NUMBER:
         raise ValueError("a count is a whole number")
     return told
 
 
 def _number(told: Any) -> float:
-    if type(told) not in (int, float) or not isfinite(told):
+    if type(told) not in (int, float) or not -_MAX_NUMBER < told < _MAX_NUMBER:  # NaN is neither
         raise ValueError("seconds are a number")
     return float(told)

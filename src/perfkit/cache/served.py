@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from perfkit.cache.policy import Own
 from perfkit.cache.runtime import Runtime
 from perfkit.errors import UnkeyableArgument, Unpackable
+from perfkit.forks import lock_of
 
 MAX_STATEMENTS = 1_000  # that differ in their names or options
 
@@ -45,6 +46,7 @@ class Statements:
         """`declare` makes a cached function of one that executes statements."""
         self._runtime, self._declare = runtime, declare
         self._functions: dict[Hashable, RunStatement] = {}
+        self._lock = lock_of(self)
 
     def knows(self, dialect: Dialect) -> bool:
         """Whether the engine with this dialect object is watched."""
@@ -59,21 +61,26 @@ class Statements:
         key: Hashable = (name, *sorted(own.items()))
         function = self._functions.get(key)
         if function is None:
-            if len(self._functions) >= MAX_STATEMENTS:
-                raise UnkeyableArgument(
-                    f"there have been {MAX_STATEMENTS:,} names and options of statements: make the options once, such "
-                    f"as the function in stage=, and give names without values"
-                )
-
-            def execute(session: Session, asked: Asked) -> Rows:
-                return asked.execute()
-
-            execute.__module__, execute.__qualname__ = "cached", name
-            function = self._functions[key] = self._declare(execute, own)
+            with self._lock:  # two that come first at once shall not be counted apart
+                function = self._functions.get(key) or self._begun(key, name, own)
         try:
             return function(session, asked)
         except Unpackable as wrong:
             raise _of_a_row(name, wrong) from None
+
+    def _begun(self, key: Hashable, name: str, own: Own) -> RunStatement:
+        if len(self._functions) >= MAX_STATEMENTS:
+            raise UnkeyableArgument(
+                f"there have been {MAX_STATEMENTS:,} names and options of statements: make the options once, such as "
+                f"the function in stage=, and give names without values"
+            )
+
+        def execute(session: Session, asked: Asked) -> Rows:
+            return asked.execute()
+
+        execute.__module__, execute.__qualname__ = "cached", name
+        function = self._functions[key] = self._declare(execute, own)
+        return function
 
 
 def _of_a_row(name: str, wrong: Unpackable) -> Unpackable:

@@ -28,6 +28,8 @@ from perfkit.sqla.private import has_listeners_left, is_legacy_query, require_un
 _HARMLESS = frozenset({"autoflush", "compiled_cache", "logging_token", "prebuffer_rows"})
 _APART = ("early", "verify", "soft_timeout", "hard_timeout", *OF_FUNCTIONS)
 _OPTIONS = [name for name in Own.__annotations__ if name not in _APART]
+MAX_TOLD = 1_000  # names, and why
+
 _told: set[tuple[str, str]] = set()
 
 
@@ -60,7 +62,7 @@ class CachedStatement(UserDefinedOption):
 
     def tell(self, why: str) -> None:
         """Warn, once, that the statement is executed as if it had not the option."""
-        if (self.name, why) not in _told:
+        if (self.name, why) not in _told and len(_told) < MAX_TOLD:
             _told.add((self.name, why))
             warn_caller(f"cached.{self.name} is not cached: {why.removesuffix('.')}.", NotCached)
 

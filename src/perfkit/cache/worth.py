@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from perfkit.cache.reasons import Reason
-from perfkit.forks import lock_of
+from perfkit.forks import begin_anew_after_a_fork, lock_of
 
 MIN_CALLS = 100  # fewer say nothing about tomorrow
 
@@ -55,22 +55,26 @@ class FunctionStats:
         if self.fills and not self.hits and sum(self.unkept.values()) == self.fills:
             most = max(self.unkept, key=lambda reason: self.unkept[reason])
             return f"remove the decorator or mend this: no result was ever kept, because {most.value}"
-        if self.saved_s >= 0:
+        if self.saved_s >= 0 or self.load_ms is None:  # others have loaded all that was found here
             return ""
         if self.hit_ratio < 0.5 and self.fills:
             return (
                 f"remove the decorator: {self.hit_ratio:.0%} of its calls are hits, and it has cost "
                 f"{-self.saved_s:.3g} s more than it saved. Or give it tags that change less often."
             )
-        return f"remove the decorator: loading takes {self.load_ms or 0:.2g} ms, and asking the cache takes longer"
+        return f"remove the decorator: loading takes {self.load_ms:.2g} ms, and asking the cache takes longer"
 
 
 class Tally:
-    """Counts the calls of one function. Owns a lock: a sum of several numbers must not lose any."""
+    """Counts the calls of one function, in one process. Owns a lock: a sum of several numbers must not lose any."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._lock = lock_of(self)
+        self._begin_anew()
+        begin_anew_after_a_fork(self._begin_anew)
+
+    def _begin_anew(self) -> None:
         self._counts: dict[tuple[str, Reason | None], int] = {}
         self._loads, self._load_s, self._overhead_s = 0, 0.0, 0.0
 

@@ -73,7 +73,8 @@ class Writer:
     async def mark(self, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Announce that the cells are about to change. Returns when COMMIT may be sent.
 
-        `meanwhile` is called while the mark is on its way: what it takes costs the commit nothing.
+        `meanwhile` is called while the mark is on its way: what it takes costs the commit nothing. What it raises is
+        raised, once the mark has been taken back.
 
         Raises:
             CommitRefused: COMMIT must not be sent: the store was not reached and the policy vetoes, or so
@@ -88,11 +89,13 @@ class Writer:
             if self._posting is not None:
                 with suppress(StoreDown):
                     self._heard = await self._posting.post_mark(*marking)
-            meanwhile()
+            await self._use_the_wait(meanwhile)
             return
         try:
-            heard = None if self._posting is None else await self._posting.post_mark(*marking)
-            meanwhile()
+            if self._posting is not None:
+                self._heard = await self._posting.post_mark(*marking)
+            await self._use_the_wait(meanwhile)
+            heard, self._heard = self._heard, None
             await (self._store.mark(*marking) if heard is None else heard())
         except StoreDown as down:
             if self._policy.on_mark_failure == "veto":
@@ -116,6 +119,13 @@ class Writer:
                 f"marking took {took_ms:.0f} ms of the {self._policy.mark_hold_ms} ms that a mark holds: nothing was "
                 f"committed. Look at the store's latency, or raise mark_hold."
             )
+
+    async def _use_the_wait(self, meanwhile: Callable[[], None]) -> None:
+        try:
+            meanwhile()
+        except BaseException:
+            await self.bump()  # no COMMIT is sent, and the answer to the mark may not stay on its connection
+            raise
 
     async def end(self, *, is_certain: bool) -> bool:
         """The COMMIT has come back; whether the cells have their new versions. `is_certain`: of what became of it."""

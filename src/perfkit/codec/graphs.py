@@ -30,18 +30,20 @@ from sqlalchemy.orm import Session, class_mapper
 
 from perfkit.codec.blame import Stuck
 from perfkit.codec.forms import STAMP_BYTES
-from perfkit.codec.layout import ENTITY_REF, ENTITY_REFS
+from perfkit.codec.layout import ENTITY_REF, ENTITY_REFS, GRAPH, OBJECTS, PLAIN
 from perfkit.codec.reading import read
 from perfkit.codec.scalars import NATIVE, ext, read_uuid
 from perfkit.errors import Unreadable
 from perfkit.sqla.entities import (
     MAX_EXTENTS,
     Extent,
+    Given,
     NoExtent,
     begin_as_a_load_would,
     extent_of,
     is_mapped,
     layout_of,
+    put_back,
 )
 from perfkit.sqla.private import mapped_classes
 
@@ -279,37 +281,49 @@ class Graph:
         """The value, its entities those of the session; runs no SQL.
 
         Raises:
-            Unreadable: it cannot be put together.
+            Unreadable: it cannot be put together, or who listens to loads raised. The session is as it was then.
         """
-        entities: list[Any] = [None]
         placed: list[tuple[list[Any], list[Any]]] = []
+        given: Given = []
         begin_as_a_load_would(session)
         try:
-            for batch in self._batches:
-                found = batch.extent.placed(batch.rows(), session)
-                placed.append(found)
-                entities += found[0]
-            links = [
-                (batch.extent, place, linked, holders, len(fresh) == len(holders))
-                for batch, (holders, fresh) in zip(self._batches, placed, strict=True)
-                for place, linked in enumerate(batch.links)
-            ]
-            # collections last: what their members lead to may be what they are keyed by
-            for extent, place, linked, holders, are_new in sorted(links, key=lambda link: link[0].is_many(link[1])):
-                extent.link(place, holders, linked.among(entities), are_new=are_new)
-        except Exception as strange:
+            value = self._root(self._ordered(self._entities(session, placed, given)))
+            for batch, (_, fresh) in zip(self._batches, placed, strict=True):
+                batch.extent.tell_loaded(session, fresh)
+        except BaseException as strange:
+            put_back(session, chain.from_iterable(fresh for _, fresh in placed), given)
+            if not isinstance(strange, Exception):
+                raise
             raise Unreadable(f"entities that cannot be put together: {strange}") from strange
-        value = self._root(self._ordered(entities))
-        for batch, (_, fresh) in zip(self._batches, placed, strict=True):
-            batch.extent.tell_loaded(session, fresh)
         return value
+
+    def _entities(self, session: Session, placed: list[tuple[list[Any], list[Any]]], given: Given) -> list[Any]:
+        """All of them by number, linked; in `placed` those of each batch, and which are new."""
+        entities: list[Any] = [None]
+        for batch in self._batches:
+            found = batch.extent.placed(batch.rows(), session, given)
+            placed.append(found)
+            entities += found[0]
+        links = [
+            (batch.extent, place, linked, holders, len(fresh) == len(holders))
+            for batch, (holders, fresh) in zip(self._batches, placed, strict=True)
+            for place, linked in enumerate(batch.links)
+        ]
+        # collections last: what their members lead to may be what they are keyed by
+        for extent, place, linked, holders, are_new in sorted(links, key=lambda link: link[0].is_many(link[1])):
+            extent.link(place, holders, linked.among(entities), given, are_new=are_new)
+        return entities
 
     def _ordered(self, things: list[Any]) -> list[Any]:
         """Things by the numbers that the root has for them."""
         return [None, *map(things.__getitem__, self._order)] if self._order else things
 
     def plainly(self) -> tuple[object, dict[object, object]]:
-        """The value with names in the place of entities, and what is known of each: to be compared."""
+        """The value with names in the place of entities, and what is known of each: to be compared.
+
+        Raises:
+            Unreadable: the names of some are none.
+        """
         names: list[Any] = [None]
         for batch in self._batches:
             names += [(batch.extent.cls.__qualname__, *batch.extent.identity(row)) for row in batch.rows()]
@@ -318,8 +332,11 @@ class Graph:
         for batch in self._batches:
             attributes = (*batch.extent.columns, *batch.extent.relations)
             led_to = [map(_sorted, linked.among(names)) for linked in batch.links]
-            for row, *links in zip(batch.rows(), *led_to, strict=True):
-                known[next(of_each)] = dict(zip(attributes, (*row, *links), strict=True))
+            try:
+                for row, *links in zip(batch.rows(), *led_to, strict=True):
+                    known[next(of_each)] = dict(zip(attributes, (*row, *links), strict=True))
+            except TypeError as strange:
+                raise Unreadable(f"entities without names: {strange}") from strange
         return self._root(self._ordered(names)), known
 
 
@@ -334,6 +351,8 @@ def graph_of(raw: memoryview, unpack: Callable[[bytes], object], rooted: Callabl
         Exception: of any sort; the bytes choose.
     """
     described, order, root = read(raw)
+    if type(root) is not bytes or root[:1] not in (PLAIN, OBJECTS):
+        raise ValueError("a graph without a value")
     batches = [_read_batch(each, unpack) for each in described]
     classes: list[Any] = [NoneType]
     for batch in batches:
@@ -370,6 +389,8 @@ def _read_batch(described: tuple[bytes, Any, Any, list[Any], list[Any]], unpack:
 def _read_column(described: tuple[int, Any], unpack: Callable[[bytes], object]) -> list[Any]:
     code, column = described
     if code == PACKED_COLUMN:
+        if column[:1] == GRAPH:  # each in another would hold all that is in it
+            raise ValueError("entities in a column")
         column = unpack(column)
     if type(column) is not list:
         raise ValueError("a column that is none")

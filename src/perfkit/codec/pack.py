@@ -120,8 +120,6 @@ class Codec:
     def _rooted(self, root: bytes, entities: Sequence[Any]) -> object:
         """The value of a graph. Raises: Unreadable."""
         try:
-            if type(root) is not bytes or root[:1] not in (PLAIN, OBJECTS):
-                raise ValueError("a graph without a value")
             readers = Readers(self._readers)
             readers[ENTITY_REF] = lambda data: entity_at(data, entities)
             readers[ENTITY_REFS] = lambda data: entities_at(data, entities)

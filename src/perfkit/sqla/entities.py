@@ -11,13 +11,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import inspect
 from sqlalchemy.orm import (
     AppenderQuery,
+    ClassManager,
     InstanceState,
     Mapper,
     RelationshipProperty,
@@ -28,11 +29,12 @@ from sqlalchemy.orm import (
 )
 from sqlalchemy.orm.attributes import instance_state, set_committed_value
 
-from perfkit.sqla.private import list_putter, placer, tell_loaded, tell_refreshed
+from perfkit.sqla.private import list_putter, placer, take_out, tell_loaded, tell_refreshed
 
 _INSTRUMENTED = (collections.InstrumentedList, collections.InstrumentedSet, collections.InstrumentedDict)
 _PLAIN = (collections.InstrumentedList, collections.InstrumentedSet, list, set)
 MAX_EXTENTS = 10_000
+_OTHERWISE = "its class has an instrumentation manager of its own: return values"
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # of a function that a type was made with; another one in every process
 
 
@@ -40,12 +42,18 @@ class NoExtent(Exception):
     """An entity that cannot be put together elsewhere; the argument says why."""
 
 
+Given = list[tuple[Any, Sequence[str]]]
+"""Entities that a session held before, and attributes that they had not loaded and got."""
+
+
 class Extent:
     """What is loaded of the entities of one class, and how one is put together from that."""
 
     def __init__(self, cls: type, columns: Sequence[str], relations: Sequence[str]) -> None:
-        """Raises: NoExtent: its primary key is not loaded, or a name is none of an attribute that has a value."""
+        """Raises: NoExtent: its primary key is not loaded, a name is none of an attribute, or its class is managed."""
         mapper: Mapper[Any] = class_mapper(cls)
+        if type(mapper.class_manager) is not ClassManager:
+            raise NoExtent(_OTHERWISE)
         self.cls, self.mapper = cls, mapper
         self.columns, self.relations = tuple(columns), tuple(relations)
         strange = [name for name in self.columns if name not in mapper.column_attrs and not _is_extra(name, mapper)]
@@ -102,15 +110,15 @@ class Extent:
             return list(value)
         return list(collections.collection_adapter(value))  # whose own way may give other things, or none
 
-    def placed(self, rows: Iterable[Sequence[Any]], session: Session) -> tuple[list[Any], list[Any]]:
-        """The session's entities for these rows; and those of them that are new in it.
+    def placed(self, rows: Iterable[Sequence[Any]], session: Session, given: Given) -> tuple[list[Any], list[Any]]:
+        """The session's entities for these rows; and those of them that are new in it. `given` has what others got.
 
         Raises:
-            NoExtent: the session holds an entity of another class under such a key.
+            NoExtent: the session holds an entity of another class under such a key. None that is new stays in it.
         """
-        return self._place(rows, session, self._complete)
+        return self._place(rows, session, partial(self._complete, given))
 
-    def _complete(self, entity: Any, row: Sequence[Any]) -> None:
+    def _complete(self, given: Given, entity: Any, row: Sequence[Any]) -> None:
         """Give it what it has not loaded, or what has expired."""
         if not isinstance(entity, self.cls):
             raise NoExtent(f"the session holds a {type(entity).__qualname__} in its place")
@@ -127,6 +135,7 @@ class Extent:
                 set_committed_value(entity, name, value)
                 names.append(name)
         if names:
+            given.append((entity, names))
             tell_refreshed(entity, names)
             state.expired_attributes.difference_update(have)  # also what is made of columns by who was told
 
@@ -134,15 +143,16 @@ class Extent:
         """Call who listens to loads, once they are complete."""
         tell_loaded(session, self.mapper, fresh)
 
-    def link(self, place: int, entities: Sequence[Any], led_to: Iterable[Any], *, are_new: bool) -> None:
+    def link(self, place: int, entities: Sequence[Any], led_to: Iterable[Any], given: Given, *, are_new: bool) -> None:
         """Let the relation at this place lead each entity to another one, or None, or to several.
 
-        `are_new`: none of them was in the session before.
+        `are_new`: none of them was in the session before. Otherwise `given` has those that got it.
         """
         name = self.relations[place]
         if not are_new:
             for entity, value in zip(entities, led_to, strict=True):
                 if name not in entity.__dict__:
+                    given.append((entity, [name]))
                     set_committed_value(entity, name, value)  # one that had expired has not any more
         elif not self.is_many(place):
             for entity, one in zip(entities, led_to, strict=True):
@@ -160,6 +170,14 @@ def begin_as_a_load_would(session: Session) -> None:
         session.begin()
 
 
+def put_back(session: Session, fresh: Iterable[Any], given: Given) -> None:
+    """Take new entities out of the session again, and from others what they were given."""
+    take_out(fresh)
+    for entity, names in given:
+        if entity in session:
+            session.expire(entity, names)
+
+
 _extents: dict[tuple[type, tuple[str, ...]], Extent] = {}
 
 
@@ -167,9 +185,13 @@ def extent_of(entity: Any) -> Extent:
     """What is loaded of an entity.
 
     Raises:
-        NoExtent: it is not in a session, or not stored yet, or not all of its primary key is loaded.
+        NoExtent: it is not in a session, or not stored yet, or not all of its primary key is loaded; or its class is
+            instrumented otherwise.
     """
-    state: InstanceState[Any] = instance_state(entity)
+    try:
+        state: InstanceState[Any] = instance_state(entity)
+    except AttributeError:
+        raise NoExtent(_OTHERWISE) from None
     if not state.persistent:
         raise NoExtent("it is not of a session and stored: return what a query of this session gave")
     if state.identity_token is not None:

@@ -187,6 +187,9 @@ from perfkit.sqla.private.placing import (
     placer as placer,
 )
 from perfkit.sqla.private.placing import (
+    take_out as take_out,
+)
+from perfkit.sqla.private.placing import (
     tell_loaded as tell_loaded,
 )
 from perfkit.sqla.private.placing import (

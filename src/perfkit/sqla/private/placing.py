@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, cast
 from weakref import ref
 
-from sqlalchemy.orm import ClassManager, InstanceState, Mapper, Session, make_transient_to_detached
+from sqlalchemy.orm import ClassManager, InstanceState, Mapper, Session, make_transient, make_transient_to_detached
 from sqlalchemy.orm.attributes import init_collection, instance_state, set_committed_value
 from sqlalchemy.orm.collections import CollectionAdapter, InstrumentedList
 
@@ -47,28 +47,32 @@ def place(rows, session, complete):
     identity_map = session.identity_map
     held, states, here, session_id = identity_map.get, identity_map._dict, identity_map._wr, session.hash_key
     found, again = [], set()
-    for {values}, in rows:
-        key = (identity_class, ({identity},), None)
-        entity = held(key) if key in states else None
-        if entity is None:
-            entity = new(cls)
-            state = new_state(InstanceState)
-            state.class_ = cls
-            state.manager = manager
-            state.obj = ref(entity, state._cleanup)
-            state.committed_state = {{}}
-            state.expired_attributes = set({unloaded})
-            entity._sa_instance_state = state
-            state.key = key
-            state.session_id = session_id
-            state._instance_dict = here
-            states[key] = state
-            have = entity.__dict__
-            {sets}
-        else:
-            complete(entity, ({values},))
-            again.add(len(found))
-        found.append(entity)
+    try:
+        for {values}, in rows:
+            key = (identity_class, ({identity},), None)
+            entity = held(key) if key in states else None
+            if entity is None:
+                entity = new(cls)
+                state = new_state(InstanceState)
+                state.class_ = cls
+                state.manager = manager
+                state.obj = ref(entity, state._cleanup)
+                state.committed_state = {{}}
+                state.expired_attributes = set({unloaded})
+                entity._sa_instance_state = state
+                state.key = key
+                state.session_id = session_id
+                state._instance_dict = here
+                states[key] = state
+                have = entity.__dict__
+                {sets}
+            else:
+                complete(entity, ({values},))
+                again.add(len(found))
+            found.append(entity)
+    except BaseException:
+        take_out(each for place, each in enumerate(found) if place not in again)
+        raise
     return found, [each for place, each in enumerate(found) if place not in again] if again else found
 """
 
@@ -79,7 +83,8 @@ def placer(mapper: Mapper[Any], names: Sequence[str], places: Sequence[int], unl
     """What turns rows of `names` into a session's entities, as a load would: all of them, and those new in it.
 
     `places` are those of the primary key, `unloaded` columns that are to come when they are asked for. Of an entity
-    that the session holds, the function that it is given makes what it likes. Compiled for the class, with what
+    that the session holds, the function that it is given makes what it likes; if that raises, nothing new stays in the
+    session. Compiled for the class, with what
     SQLAlchemy calls for each entity written out: twice as fast as calls of `new_instance` and `dict.update`.
     """
     manager: Any = mapper.class_manager
@@ -90,7 +95,7 @@ def placer(mapper: Mapper[Any], names: Sequence[str], places: Sequence[int], unl
         values=", ".join(f"v{number}" for number in range(len(names))),
         identity=", ".join(f"v{place}" for place in places),
         unloaded="unloaded" if unloaded else "",
-        sets="\n            ".join(f"have[{name!r}] = v{number}" for number, name in enumerate(names)),
+        sets="\n                ".join(f"have[{name!r}] = v{number}" for number, name in enumerate(names)),
     )
     scope: dict[str, Any] = {
         "InstanceState": InstanceState,
@@ -100,6 +105,7 @@ def placer(mapper: Mapper[Any], names: Sequence[str], places: Sequence[int], unl
         "new": mapper.class_.__new__,
         "new_state": InstanceState.__new__,
         "ref": ref,
+        "take_out": take_out,
         "unloaded": tuple(unloaded),
     }
     exec(compile(source, f"<entities of {mapper.class_.__qualname__}>", "exec"), scope)  # noqa: S102 - numbers, and names as literals
@@ -147,22 +153,32 @@ def _place_detached(
     """The same by what SQLAlchemy promises to keep; the session begins, as with any entity that is added to it."""
     found: list[Any] = []
     fresh: list[Any] = []
-    for row in rows:
-        entity: Any = session.identity_map.get((identity_class, tuple(row[place] for place in places), None))
-        if entity is None:
-            entity = mapper.class_manager.new_instance()
-            for name, value in zip(names, row, strict=True):
-                if name in mapper.attrs:
-                    set_committed_value(entity, name, value)
-                else:
-                    entity.__dict__[name] = value
-            make_transient_to_detached(entity)
-            session.add(entity)
-            fresh.append(entity)
-        else:
-            complete(entity, row)
-        found.append(entity)
+    try:
+        for row in rows:
+            entity: Any = session.identity_map.get((identity_class, tuple(row[place] for place in places), None))
+            if entity is None:
+                entity = mapper.class_manager.new_instance()
+                for name, value in zip(names, row, strict=True):
+                    if name in mapper.attrs:
+                        set_committed_value(entity, name, value)
+                    else:
+                        entity.__dict__[name] = value
+                make_transient_to_detached(entity)
+                session.add(entity)
+                fresh.append(entity)
+            else:
+                complete(entity, row)
+            found.append(entity)
+    except BaseException:
+        take_out(fresh)
+        raise
     return found, fresh
+
+
+def take_out(entities: Iterable[Any]) -> None:
+    """Let the sessions of these know them no more; not what they lead to, as `expunge` would."""
+    for entity in entities:
+        make_transient(entity)
 
 
 Put = Callable[[Iterable[Any], Iterable[Iterable[Any]]], None]
