@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -367,7 +368,9 @@ def test_a_commit_during_the_load_is_not_lost(fleet):
     def load(session: Session, statement: Any) -> Any:
         found = real(session, statement)
         session.rollback()
-        write(fleet, "UPDATE depots SET name = 'later' WHERE id = 1")
+        somebody = Thread(target=write, args=(fleet, "UPDATE depots SET name = 'later' WHERE id = 1"))
+        somebody.start()
+        somebody.join()
         return found
 
     lookup._loading.function = load
