@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from time import perf_counter
 from typing import Any, Literal
 
@@ -172,12 +172,7 @@ class Call:
         watchers: tuple[Watcher, ...] = (strangers,) if observation is None else (strangers, observation)
         if astray := Astray(self._carriers, self.declared.tables, self._strayed):
             watchers = (*watchers, astray)
-        with SeeingChanges() as self._seen, Watching(*watchers), ExitStack() as stack:
-            if observation is not None:
-                stack.enter_context(ATTENTION)
-                for carrier in self._carriers:
-                    if isinstance(carrier, Session) and carrier.identity_map:
-                        stack.enter_context(noticing_held(carrier, observation.held))
+        with SeeingChanges() as self._seen, Watching(*watchers), self._attending():
             began_s = perf_counter()
             try:
                 yield
@@ -185,6 +180,13 @@ class Call:
                 self._load_s = (self._load_s or 0.0) + perf_counter() - began_s
             if strangers.go_on():
                 self.declared.warn_stranger()
+
+    def _attending(self) -> AbstractContextManager[object]:
+        """Inside, what the load is answered from is noticed, and what its sessions have held before."""
+        if self._observation is None:
+            return nullcontext()
+        full = [each for each in self._carriers if isinstance(each, Session) and each.identity_map]
+        return _noticing(full, self._observation) if full else ATTENTION
 
     def _held_by_a_stranger(self, session: Session) -> None:
         if self._observation is not None and self.declared.learns:
@@ -289,6 +291,14 @@ class Call:
 def took_by(asked: Call | Hit | Reason) -> tuple[float, float | None] | None:
     """What the call took, if it came as far as being one."""
     return asked.took() if isinstance(asked, Call) else None
+
+
+@contextmanager
+def _noticing(sessions: Sequence[Session], observation: Observation) -> Iterator[None]:
+    with ATTENTION, ExitStack() as stack:
+        for each in sessions:
+            stack.enter_context(noticing_held(each, observation.held))
+        yield
 
 
 def ask(

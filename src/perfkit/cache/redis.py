@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from importlib.resources import files
+from types import NoneType
 from typing import NamedTuple
 
 from perfkit.cache.cells import DIRTY, fresh, looks_overdue
@@ -22,6 +23,8 @@ _SCRIPTS = {
 _SHAS = {name: hashlib.sha1(script, usedforsecurity=False).hexdigest() for name, script in _SCRIPTS.items()}
 _TEXTS: dict[Word, bytes] = {sha: _SCRIPTS[name] for name, sha in _SHAS.items()}
 
+_VALUES = frozenset({bytes, NoneType})
+
 Keys = Sequence[bytes]
 
 
@@ -35,7 +38,10 @@ class RedisStore:
 
     async def read(self, keys: Keys) -> Seen:
         seen = await self._values(keys, lambda group: ("MGET", *group))
-        if not any(value is not None and value.startswith(DIRTY) for value in seen.values):
+        for value in seen.values:
+            if value is not None and value.startswith(DIRTY):
+                break
+        else:
             return seen  # a hit's way
         # By our own clock, which may be wrong: it only decides whether `ensure`,
         # which goes by the server's, is worth the round trip.
@@ -48,7 +54,8 @@ class RedisStore:
         )
 
     async def put(self, key: bytes, entry: bytes, ttl_ms: int) -> None:
-        await self.put_all([Sealed(key, entry, ttl_ms)])
+        (answer,) = await self._wire.run(Command(key, ("SET", key, entry, "PX", ttl_ms)))
+        _check(answer, b"OK")
 
     async def put_all(self, entries: Sequence[Sealed]) -> None:
         for answer in await self._wire.run(
@@ -178,7 +185,7 @@ def _with_text(words: _Words) -> _Words:
 
 def _list_in(answer: Answer, count: int) -> list[bytes | None]:
     values = answer.value
-    if not isinstance(values, list) or len(values) != count or not all(v is None or type(v) is bytes for v in values):
+    if type(values) is not list or len(values) != count or not _VALUES.issuperset(map(type, values)):
         raise StoreDown(f"the store answered {shown(values)} where {count} values were asked for")
     return values
 
