@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from itertools import accumulate
 from multiprocessing.process import BaseProcess
@@ -28,6 +28,7 @@ import redis
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import Engine, create_engine, delete, insert, select
+from sqlalchemy.exc import DBAPIError
 
 from benchmarks.contenders import CONTENDERS, MARK_HOLD_S, Base, Contender, Row
 from tools import services
@@ -35,6 +36,7 @@ from tools import services
 READERS, WRITERS = 3, 2
 DEATH = 0.05  # of a writer, right after its COMMIT
 BETWEEN_WRITES_S = 0.01
+PATIENCE = 3
 ASK = "SELECT n FROM rows WHERE id = %s"
 PROCESSES = multiprocessing.get_context("forkserver")  # forks of a process that has no threads
 PROCESSES.set_forkserver_preload(["benchmarks.stale"])
@@ -148,7 +150,7 @@ def _run_on(
         contender = CONTENDERS[name](engine, store)
         with engine.connect() as connection:
             there = connection.execute(select(Row.id, Row.n)).all()
-        count.left = sum(contender.read(row_id) < n for row_id, n in there)
+        count.left = sum(_read(contender, row_id) < n for row_id, n in there)
         return count
 
 
@@ -173,6 +175,14 @@ def _writer(database: str, store: str, name: str, rows: int, board: Board, place
     return process
 
 
+def _read(contender: Contender, row_id: int) -> int:
+    """Again, where this process stood still for so long that the database ended its transaction: `idle_timeout`."""
+    for _ in range(PATIENCE):
+        with suppress(DBAPIError):
+            return contender.read(row_id)
+    return contender.read(row_id)
+
+
 def _reads(database: str, store: str, name: str, rows: int, board: Board, place: int) -> None:
     """A reader's process."""
     with connected(database) as engine:
@@ -187,7 +197,7 @@ def _reads(database: str, store: str, name: str, rows: int, board: Board, place:
                 ((visible,),) = direct.execute(ASK, (row_id,))
                 since.setdefault((row_id, visible), time.monotonic())
                 began_s = time.monotonic()
-                found = contender.read(row_id)
+                found = _read(contender, row_id)
                 mine[0] += 1
                 mine[1] = contender.loads
                 if found < visible:
