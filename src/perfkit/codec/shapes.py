@@ -13,6 +13,7 @@ import sys
 import types
 import typing
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from perfkit.codec.own import OWN
@@ -159,10 +160,11 @@ def _hints(cls: type) -> Mapping[str, object]:
     try:
         return typing.get_type_hints(cls)
     except NameError:
-        written_in = next((each.__globals__ for each in vars(cls).values() if inspect.isfunction(each)), None)
-        if written_in is None or written_in is vars(sys.modules.get(cls.__module__, sys)):
-            raise
-        return typing.get_type_hints(cls, globalns=written_in, localns={})
+        for each in vars(cls).values():
+            if inspect.isfunction(each):  # one that a decorator has put there may be of another module
+                with suppress(NameError):
+                    return typing.get_type_hints(cls, globalns=each.__globals__, localns={})
+        raise
 
 
 def _definition(found: Any) -> str | None:
