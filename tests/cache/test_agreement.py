@@ -143,6 +143,16 @@ def parts_of(kind: Any = String) -> Table:
     )
 
 
+def followers_of(parts: Table) -> Table:
+    """One whose rows go with those of `parts`."""
+    return Table(
+        "followers",
+        parts.metadata,
+        Column("id", Integer, primary_key=True),
+        Column("part_id", ForeignKey("parts.id", ondelete="CASCADE")),
+    )
+
+
 @pytest.mark.parametrize("kind", [Lower, LowerInSql, LowerInPython])
 def test_a_column_whose_type_changes_values_on_the_way_cannot_be_declared(at, kind):
     """Two texts would be two tags of one value."""
@@ -564,12 +574,7 @@ def test_a_write_to_a_view_of_which_is_said_what_it_reads_leaves_the_rest_alone(
 def test_rows_that_go_with_those_behind_a_view_are_marked(at):
     """By the rules of its foreign keys."""
     parts = parts_of()
-    follower = Table(
-        "followers",
-        parts.metadata,
-        Column("id", Integer, primary_key=True),
-        Column("part_id", ForeignKey("parts.id", ondelete="CASCADE")),
-    )
+    follower = followers_of(parts)
     heavy = Table("heavy", MetaData(), Column("id", Integer, primary_key=True), Column("weight", Integer))
     place = at(parts.metadata)
     place.sql(HEAVY, "CREATE TRIGGER lighter INSTEAD OF DELETE ON heavy BEGIN DELETE FROM parts WHERE id = old.id; END")
@@ -590,12 +595,7 @@ def test_rows_that_go_with_those_behind_a_view_are_marked(at):
 def test_text_that_writes_makes_nothing_out_of_date_but_what_it_names(at):
     """Rows and values of it, and what follows them; other tables stay."""
     parts = parts_of()
-    follower = Table(
-        "followers",
-        parts.metadata,
-        Column("id", Integer, primary_key=True),
-        Column("part_id", ForeignKey("parts.id", ondelete="CASCADE")),
-    )
+    follower = followers_of(parts)
     other = Table("others", parts.metadata, Column("id", Integer, primary_key=True))
     place = at(parts.metadata)
     place.write(lambda s: s.execute(insert(parts), [{"id": n, "kind": "glass", "weight": n} for n in (1, 2, 3)]))

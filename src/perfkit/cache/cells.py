@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from typing import NewType
+from typing import NamedTuple, NewType
 
 Version = NewType("Version", bytes)
 
@@ -50,22 +50,29 @@ def version_of(cell: bytes | None, epoch: bytes) -> Version | None:
     return Version(cell + epoch)
 
 
-def name_of(version: Version) -> str:
-    """A short text for people, the same for the same version."""
+class Compared(NamedTuple):
+    """What a cell says of an entry that was loaded under a version: for people, whom names tell which are the same."""
+
+    state: str
+    """`marked` by a writer, `missing`, `current` or `changed`."""
+    then: str
+    now: str | None
+
+
+def compared(cell: bytes | None, epoch: bytes, then: Version) -> Compared:
+    """`cell`, and the version `then` that an entry bears."""
+    now = version_of(cell, epoch)
+    state = "missing" if now is None else "current" if now == then else "changed"
+    return Compared("marked" if is_dirty(cell) else state, _name_of(then), None if now is None else _name_of(now))
+
+
+def _name_of(version: Version) -> str:
     return hashlib.blake2b(version, digest_size=4).hexdigest()
 
 
 def change_of(then: str | None, now: str | None) -> str:
     """Two names of versions as one text: the one, if it has not changed; empty where there is none."""
     return then or "" if now in (None, then) else f"{then} → {now}"
-
-
-def state_of(cell: bytes | None, epoch: bytes, then: Version) -> str:
-    """What a cell says of an entry that was loaded under the version `then`: marked, missing, current or changed."""
-    if is_dirty(cell):
-        return "marked"
-    now = version_of(cell, epoch)
-    return "missing" if now is None else "current" if now == then else "changed"
 
 
 def marked(cell: bytes | None, writer: bytes, deadline_ms: int, now_ms: int) -> bytes:

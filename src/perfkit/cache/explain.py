@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from perfkit.cache.bumps import Bump, Bumps
-from perfkit.cache.cells import Version, change_of, name_of, state_of, version_of
+from perfkit.cache.cells import Compared, change_of, compared
 from perfkit.cache.entries import Entry, unseal
 from perfkit.cache.observe import Statement
 from perfkit.cache.raised import Raised
@@ -99,20 +99,14 @@ class Explanation:
         return "\n".join(lines)
 
 
-class _Version(NamedTuple):
-    state: str
-    then: str | None
-    now: str | None
-
-
-_NEW = _Version("new", None, None)
+_NEW = Compared("new", "", None)
 
 
 class _Found(NamedTuple):
     raw: bytes
     entry: Entry
     question: Question
-    tags: dict[bytes, _Version]
+    tags: dict[bytes, Compared]
 
 
 async def peeked(call: Call) -> Peeked[Any] | None:
@@ -153,7 +147,7 @@ async def explained(call: Call, name: str, bumps: Bumps) -> Explanation:
             version.state,
             tuple(each for each in statements if tag.decode(errors="replace") in each.tags),
             bumps.latest(tag.decode(errors="replace")),
-            version.then,
+            version.then or None,
             version.now,
         )
         for tag in dict.fromkeys([*kept, *question.known.tags, *(read_now if call.declared.learns else ())])
@@ -198,13 +192,8 @@ async def _entry(question: Question, store: Store) -> _Found | None:
         return _Found(raw, entry, question, {})
     # the entry first: a version that equals it afterwards has been the same all the time
     seen = await store.read(cells)
-    tags = zip(entry.tags, map(_version, seen.values, seen.epochs, entry.versions), strict=True)
+    tags = zip(entry.tags, map(compared, seen.values, seen.epochs, entry.versions), strict=True)
     return _Found(raw, entry, question, dict(tags))
-
-
-def _version(cell: bytes | None, epoch: bytes, then: Version) -> _Version:
-    now = version_of(cell, epoch)
-    return _Version(state_of(cell, epoch, then), name_of(then), None if now is None else name_of(now))
 
 
 def _is_current(found: _Found) -> bool:

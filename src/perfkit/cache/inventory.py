@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from os import urandom
 from typing import Any
 
-from perfkit.cache.cells import name_of, state_of, version_of
+from perfkit.cache.cells import compared
 from perfkit.cache.entries import Entry, unseal
 from perfkit.cache.guard import SIGNED_BYTES
 from perfkit.cache.redis import RedisStore
@@ -240,8 +240,7 @@ def _states(store: RedisStore, namespace: str, entry: Entry) -> Iterable[StoredT
         return
     seen = run_now(store.read([cell_key(namespace, tag) for tag in tags]))
     for tag, then, cell, epoch in zip(tags, entry.versions, seen.values, seen.epochs, strict=True):
-        now = version_of(cell, epoch)
-        yield StoredTag(tag, state_of(cell, epoch, then), name_of(then), None if now is None else name_of(now))
+        yield StoredTag(tag, *compared(cell, epoch, then))
 
 
 def _text_of(payload: bytes) -> str:

@@ -54,13 +54,11 @@ class RedisStore:
         )
 
     async def put(self, key: bytes, entry: bytes, ttl_ms: int) -> None:
-        (answer,) = await self._wire.run(Command(key, ("SET", key, entry, "PX", ttl_ms)))
+        (answer,) = await self._wire.run(_set(key, entry, ttl_ms))
         _check(answer, b"OK")
 
     async def put_all(self, entries: Sequence[Sealed]) -> None:
-        for answer in await self._wire.run(
-            *[Command(key, ("SET", key, entry, "PX", ttl_ms)) for key, entry, ttl_ms in entries]
-        ):
+        for answer in await self._wire.run(*[_set(*each) for each in entries]):
             _check(answer, b"OK")
 
     async def mark(self, cells: Keys, writer: bytes, hold_ms: int) -> None:
@@ -164,6 +162,10 @@ def open_stores(url: str, *, timeout_s: float, cell_ttl_ms: int, hold_ms: int) -
 
 
 _Words = Callable[[Keys], tuple[Word, ...]]
+
+
+def _set(key: bytes, entry: bytes, ttl_ms: int) -> Command:
+    return Command(key, ("SET", key, entry, "PX", ttl_ms))
 
 
 def _in_full(name: str, keys: Keys, arguments: list[Word]) -> Command:

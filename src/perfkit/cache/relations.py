@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Column, MetaData, Table, inspect
 from sqlalchemy.orm import Mapper
 
-from perfkit.cache.tags import EVERYTHING, nearest, tables_by_name
+from perfkit.cache.tags import EVERYTHING, nearest, tables_by_name, whole
 from perfkit.errors import UnknownTag
 from perfkit.sqla.catalog import SECURED, TEMPORARY, Relations
 from perfkit.sqla.changes import Changes
@@ -74,7 +74,7 @@ class Known:
     def beside(self, changes: Changes, relations: Relations) -> Iterator[str]:
         """Tags for what is written behind the tables that a transaction names."""
         for name in changes.tables() if relations.hiding else ():
-            if relations.hiding.get(name, SECURED) not in (SECURED, TEMPORARY):
+            if _leads_elsewhere(name, relations):
                 yield from self._written_behind(name, relations)
         for mention in changes.mentions:
             yield from self._written_by_hand(mention, relations)
@@ -91,7 +91,7 @@ class Known:
     def _written_by_hand(self, mention: Mention, relations: Relations) -> Iterator[str]:
         """Tags for what SQL text may change of a relation that it names."""
         for name in self._names_of(mention.relation, relations):
-            if relations.hiding.get(name, SECURED) not in (SECURED, TEMPORARY):
+            if _leads_elsewhere(name, relations):
                 yield from self._written_behind(name, relations)
             elif self.tables.get(name) is not None:
                 yield from self._all_of(name, relations)
@@ -107,7 +107,7 @@ class Known:
             if each in met:
                 continue
             met.add(each)
-            yield from (each, f"{each}#*", f"{each}?*")
+            yield from whole(each)
             ahead += relations.kin.get(each, ())
             table = self.tables.get(each)
             if table is not None:
@@ -126,7 +126,7 @@ class Known:
                 if any(outline != outline_of(known) for outline in strange):
                     changed.add(known)
                 for each in changed:
-                    yield from (each.name, f"{each.name}#*", f"{each.name}?*")
+                    yield from whole(each.name)
 
     def _names_of(self, relation: str, relations: Relations) -> list[str]:
         """The tables that it may be: a database folds names that stand in no quotes, each in its own way."""
@@ -172,6 +172,11 @@ class Known:
         if found is None:
             raise Unknown(f'{kind} {name.lower()} may read any table; say which: reads={{{name.lower()!r}: ["…"]}}')
         return found
+
+
+def _leads_elsewhere(name: str, relations: Relations) -> bool:
+    """Whether what is written to it goes to other tables, as with a view."""
+    return relations.hiding.get(name, SECURED) not in (SECURED, TEMPORARY)
 
 
 def folded(declared: Mapping[str, str | Sequence[str]] | None, owner: str) -> Declared:

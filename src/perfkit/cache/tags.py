@@ -271,8 +271,13 @@ def tags_of(changes: Changes, kin: Mapping[str, Iterable[str]] = MappingProxyTyp
     tags.update(f"{table}?*" for table in changes.anywhere)
     for table in changes.tables() if kin else ():
         for other in kin.get(table, ()):
-            tags.update((other, f"{other}#*", f"{other}?*"))
+            tags.update(whole(other))
     return tags
+
+
+def whole(table: str) -> tuple[str, str, str]:
+    """What marks all that depends on a table: on itself, on rows of it, on values of its declared columns."""
+    return table, f"{table}#*", f"{table}?*"
 
 
 def tags_by_hand(sources: Iterable[TagSource], metadata: Sequence[MetaData]) -> Iterator[str]:
@@ -285,7 +290,7 @@ def tags_by_hand(sources: Iterable[TagSource], metadata: Sequence[MetaData]) -> 
     for source in sources:
         if not isinstance(source, str):
             for table in tables_of(source):
-                yield from (table, f"{table}#*", f"{table}?*")
+                yield from whole(table)
         elif source == EVERYTHING or ":" in source:
             yield source
         else:

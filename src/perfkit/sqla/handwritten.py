@@ -44,9 +44,8 @@ def named_by_hand(sql: str, dialect: str) -> Named | str:
 
     if not isinstance(parsed, exp.Query):
         return "its SQL text is not one query"
-    named = named_in(_plainly(parsed, dialect))
-    defined = {each.alias for each in parsed.find_all(exp.CTE)}
-    seen = {each.name for each in parsed.find_all(exp.Table) if each.name and each.name not in defined}
+    named = _named(parsed, dialect)
+    seen = {mention.relation for mention in _mentions(parsed) if not mention.is_defined}
     if not seen <= {*named.relations, *(name.lower() for name in named.functions)}:
         return f"its SQL text is read in two ways: {sorted(seen)} and {sorted(named.relations)}"
     return named
@@ -59,27 +58,25 @@ class Mention(NamedTuple):
     is_defined: bool
 
 
-@lru_cache(maxsize=2048)
 def changed_by_hand(sql: str, dialect: str) -> frozenset[Mention]:
     """Every relation that `sql` names, if it is one INSERT, UPDATE, DELETE or MERGE: it changes some of them.
 
     None of them where it is another statement, cannot be parsed, or calls a function that may write itself.
     """
-    parsed = _parsed(sql, dialect) if len(sql) <= MAX_PARSED else ""
-    if isinstance(parsed, str):
+    if len(sql) > MAX_PARSED or isinstance(parsed := _parsed(sql, dialect), str):
         return frozenset()
     from sqlglot import exp
 
     if not isinstance(parsed, exp.Insert | exp.Update | exp.Delete | exp.Merge) or parsed.find(exp.Command):
         return frozenset()
-    defined = {each.alias for each in parsed.find_all(exp.CTE)}
-    relations = {each.name for each in parsed.find_all(exp.Table) if each.name}
-    named = named_in(_plainly(parsed, dialect))
+    mentions = _mentions(parsed)
+    relations = {mention.relation for mention in mentions}
+    named = _named(parsed, dialect)
     # `INSERT INTO bins (…)` looks like a call
     called = named.functions.keys() - {name.upper() for name in relations}
     if not named.relations.keys() <= relations or not all(is_known(name) or name in VOLATILE for name in called):
         return frozenset()
-    return frozenset(Mention(name, name in defined) for name in relations)
+    return mentions
 
 
 def _parsed(sql: str, dialect: str) -> Any:
@@ -101,6 +98,14 @@ def _parsed(sql: str, dialect: str) -> Any:
     return statements[0] if len(statements) == 1 else "its SQL text is not one query"
 
 
-def _plainly(tree: Any, dialect: str) -> str:
-    """Written anew: without comments and quotes of its own kind."""
-    return str(tree.sql(dialect=_DIALECTS[dialect], comments=False))
+def _mentions(tree: Any) -> frozenset[Mention]:
+    """Every relation that a statement names."""
+    from sqlglot import exp
+
+    defined = {each.alias for each in tree.find_all(exp.CTE)}
+    return frozenset(Mention(each.name, each.name in defined) for each in tree.find_all(exp.Table) if each.name)
+
+
+def _named(tree: Any, dialect: str) -> Named:
+    """What it names, written anew: without comments and quotes of its own kind."""
+    return named_in(tree.sql(dialect=_DIALECTS[dialect], comments=False))

@@ -84,8 +84,8 @@ def placer(mapper: Mapper[Any], names: Sequence[str], places: Sequence[int], unl
 
     `places` are those of the primary key, `unloaded` columns that are to come when they are asked for. Of an entity
     that the session holds, the function that it is given makes what it likes; if that raises, nothing new stays in the
-    session. Compiled for the class, with what
-    SQLAlchemy calls for each entity written out: twice as fast as calls of `new_instance` and `dict.update`.
+    session. Compiled for the class, with what SQLAlchemy calls for each entity written out: twice as fast as calls of
+    `new_instance` and `dict.update`.
     """
     manager: Any = mapper.class_manager
     identity_class = mapper.identity_key_from_primary_key(tuple(places))[0]
